@@ -1,0 +1,2 @@
+//! local-model-pool
+fn main() {}

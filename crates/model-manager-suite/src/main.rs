@@ -1,0 +1,2 @@
+//! model-manager-suite
+fn main() {}

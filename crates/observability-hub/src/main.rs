@@ -1,0 +1,2 @@
+//! observability-hub
+fn main() {}

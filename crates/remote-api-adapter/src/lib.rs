@@ -1,0 +1,1 @@
+//! remote-api-adapter

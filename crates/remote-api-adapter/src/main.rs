@@ -1,0 +1,2 @@
+//! remote-api-adapter
+fn main() {}

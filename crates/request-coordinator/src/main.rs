@@ -1,0 +1,2 @@
+//! request-coordinator
+fn main() {}

@@ -1,0 +1,2 @@
+//! vram-optimizer
+fn main() {}
