@@ -1,1 +1,9 @@
-//! domain
+//! Pure decisions and the types they are made of.
+//!
+//! Nothing here does I/O, reads a clock, draws a random number or looks up configuration: a service gathers the inputs, calls
+//! a function, and carries out the outcome. Values are checked when they are made, so that the functions need not doubt them.
+
+pub mod fault;
+pub mod id;
+pub mod routing;
+pub mod units;
