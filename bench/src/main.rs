@@ -12,6 +12,7 @@ use bench::floor::{gateway, worker};
 use clap::Parser as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> anyhow::Result<std::process::ExitCode> {
     let Arguments { part, comparison } = Arguments::parse();
@@ -22,7 +23,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
     };
     let runtime = runtime.context("cannot start the runtime")?;
     match part {
-        None => return runtime.block_on(comparison::run(comparison)),
+        None => return runtime.block_on(unless_interrupted(comparison::run(comparison))),
         Some(Part::Upstream { key, model, chunks, chunk_delay_ms }) => {
             runtime.block_on(upstream(key, model, chunks, chunk_delay_ms))?;
         }
@@ -32,6 +33,16 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         }
     }
     Ok(std::process::ExitCode::SUCCESS)
+}
+
+/// Ends what was started on Ctrl-C and SIGTERM: the processes are in groups of their own and would not notice.
+async fn unless_interrupted<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        outcome = run => outcome,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("terminated"),
+    }
 }
 
 async fn upstream(key: String, model: String, chunks: usize, chunk_delay_ms: u64) -> anyhow::Result<()> {
