@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# All checks and tests in the order of their price; run by `make test`. Ends with one line that says how it went.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$ROOT"
+
+step=start
+# shellcheck disable=SC2154 # the exit status, set by the trap itself
+trap 'code=$?; if [ $code = 0 ]; then say "all checks passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"; else say "FAILED at: $step" >&2; fi' EXIT
+run() {
+  step=$1
+  say "$step"
+  "${@:2}"
+}
+
+run "format" cargo fmt --all --check
+run "configuration" scripts/check-config.sh
+run "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+# Tests on real processes start the services' binaries, which a test build alone would not make.
+run "build" cargo build --workspace --all-targets --locked
+if cargo nextest --version >/dev/null 2>&1; then
+  run "tests" cargo nextest run --workspace --locked --no-fail-fast
+  run "documentation tests" cargo test --workspace --locked --doc --quiet
+else
+  run "tests" cargo test --workspace --locked --no-fail-fast
+fi
+if have cargo-deny; then
+  run "licences and advisories" cargo deny --locked check
+fi
