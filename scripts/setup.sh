@@ -46,7 +46,7 @@ system_packages() {
   have apt-get || die "please install, with this system's package manager: ${missing[*]}"
   can_be_root || die "not root and no sudo without a password; please run: apt-get install ${missing[*]}"
   as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}" >/dev/null
   say "installed ${missing[*]}"
 }
 
