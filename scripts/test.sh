@@ -14,11 +14,22 @@ run() {
   "${@:2}"
 }
 
+# Each service reads the whole file of each machine and knows its own keys.
+services_read_their_configuration() {
+  local service machine
+  for service in "${SERVICES[@]}"; do
+    for machine in hybrid pc2; do
+      "${CARGO_TARGET_DIR:-target}/debug/$service" --config "config/$machine.toml" --dump-config >/dev/null
+    done
+  done
+}
+
 run "format" cargo fmt --all --check
 run "configuration" scripts/check-config.sh
 run "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 # Tests on real processes start the services' binaries, which a test build alone would not make.
 run "build" cargo build --workspace --all-targets --locked
+run "services' configuration" services_read_their_configuration
 if cargo nextest --version >/dev/null 2>&1; then
   run "tests" cargo nextest run --workspace --locked --no-fail-fast
   run "documentation tests" cargo test --workspace --locked --doc --quiet
