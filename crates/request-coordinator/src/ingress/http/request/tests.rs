@@ -25,6 +25,7 @@ fn errors_name_the_path() {
     for (json, field) in [
         ("{", "body"),
         (r#"{"model":"m"}"#, "body"),
+        (r#"{"model":"m","messages":[{"content":"a"}]}"#, "messages[0]"),
         (r#"{"messages":[{"role":"user","content":"a"}],"temperature":"hot"}"#, "body"),
         (r#"{"messages":[{"role":"king","content":"a"}]}"#, "messages[0].role"),
         (r#"{"messages":[{"role":"user","content":[{"text":"a"}]}]}"#, "messages[0].content[0].type"),
