@@ -44,6 +44,8 @@ pub struct Sender {
     failures: u32,
     /// The last failure was followed by a change of hubs instead of a wait.
     hurried: bool,
+    /// Whether the last read position was stored.
+    stored: bool,
 }
 
 /// How the sending of a request ended.
@@ -82,6 +84,7 @@ impl Sender {
             started: Instant::now(),
             failures: 0,
             hurried: false,
+            stored: true,
         })
     }
 
@@ -118,13 +121,16 @@ impl Sender {
         }
     }
 
-    async fn done(&self, end: durable_log::Position) -> anyhow::Result<()> {
+    async fn done(&mut self, end: durable_log::Position) -> anyhow::Result<()> {
         let queue = Arc::clone(&self.queue);
         let (stored, backlog) =
             tokio::task::spawn_blocking(move || (queue.done(end), queue.backlog())).await?;
-        if let Err(error) = stored {
-            tracing::warn!(%error, "the queue's read position was not stored");
+        if let Err(error) = &stored
+            && self.stored
+        {
+            tracing::warn!(%error, "the queue's read position cannot be stored, a restart would send some again");
         }
+        self.stored = stored.is_ok();
         self.metrics.queue(backlog);
         Ok(())
     }

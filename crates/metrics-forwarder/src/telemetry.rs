@@ -81,14 +81,14 @@ impl Metrics {
                 .build(),
             standby: gauge("metrics_forwarder.standby.active", "1 while samples go to the standby hub")
                 .build(),
-            scrapes: counter("metrics_forwarder.scrapes", "Scrapes, by job and outcome"),
+            scrapes: counter("metrics_forwarder.scrapes", "Scrapes, by target and outcome"),
             lines: counter(
                 "metrics_forwarder.scrape.lines.rejected",
-                "Lines that were not understood, by job",
+                "Lines that were not understood, by target",
             ),
             duplicates: counter(
                 "metrics_forwarder.scrape.samples.duplicate",
-                "Samples that a scrape gave twice, by job",
+                "Samples that a scrape gave twice, by target",
             ),
         };
         for reason in DropReason::ALL {
@@ -130,7 +130,8 @@ impl Metrics {
     }
 
     pub(crate) fn scrape(&self, job: &str, up: bool, lines: u64, duplicates: u64) {
-        let job = KeyValue::new("job", job.to_owned());
+        // Not `job`, which is the forwarder's own once it scrapes itself.
+        let job = KeyValue::new("target_job", job.to_owned());
         let outcome = KeyValue::new("outcome", if up { "ok" } else { "failed" });
         self.scrapes.add(1, &[job.clone(), outcome]);
         self.lines.add(lines, std::slice::from_ref(&job));
