@@ -38,7 +38,7 @@ use model::Model;
 use sampling::Sampler;
 pub use sampling::{Format, Sampling};
 use scheduler::{EmbedJob, GenerateJob, Job};
-pub use template::Message;
+pub use template::{Message, TemplateError};
 use text::Assembler;
 
 /// Pieces of text that wait for a slow reader; what comes then is joined to one piece, which the answer's length bounds.

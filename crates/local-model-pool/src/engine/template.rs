@@ -170,9 +170,10 @@ mod tests {
 
     #[test]
     fn blocks_leave_no_white_space_behind() {
-        let source = "{{ bos_token }}\n{%- for m in messages %}\n    {%- if m.role == 'user' %}\n[INST] {{ m.content | trim }} \
-                      [/INST]\n    {%- elif loop.last %}\nlast{{ eos_token }}\n    {%- endif %}\n{%- endfor %}";
-        assert_eq!(render(source, &[("user", " a "), ("assistant", "b")]).unwrap(), "<s>\n[INST] a [/INST]\nlast</s>");
+        let source = "{{ bos_token }}\n  {% for m in messages %}\n    {% if m.role == 'user' %}\n[INST] {{ m.content | trim }} \
+                      [/INST]\n    {% elif loop.last %}\nlast{{ eos_token }}\n    {% endif %}\n  {% endfor %}\n";
+        let prompt = render(source, &[("user", " a "), ("assistant", "b")]).unwrap();
+        assert_eq!(prompt, "<s>\n[INST] a [/INST]\nlast</s>\n");
     }
 
     #[test]
