@@ -7,3 +7,4 @@ pub mod fault;
 pub mod id;
 pub mod routing;
 pub mod units;
+pub mod vram;
