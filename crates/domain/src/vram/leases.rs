@@ -111,11 +111,7 @@ impl Leases {
         kept: Vec<Lease>,
         now: Duration,
     ) -> Self {
-        let revived = |lease: Lease| {
-            let expires_at =
-                if lease.gives_way_to.is_some() { lease.expires_at } else { now + lease.ttl.get() };
-            Lease { since: now, expires_at: expires_at.min(now + lease.ttl.get()), ..lease }
-        };
+        let revived = |lease: Lease| Lease { since: now, expires_at: now + lease.ttl.get(), ..lease };
         let held = kept.into_iter().take(LEASES_MAX).map(revived).collect();
         let (claims, others) = (Vec::new(), BTreeMap::new());
         let mut leases =

@@ -1159,7 +1159,7 @@ pub struct NodeResources {
     /// Memory that leases hold, bytes.
     #[prost(uint64, tag = "5")]
     pub leased_bytes: u64,
-    /// `nvml`, or `system-memory` where there is no NVIDIA driver.
+    /// `nvml`, `nvml-lost` while its GPUs can't be seen, or `system-memory` where there is no NVIDIA driver.
     #[prost(string, tag = "6")]
     pub planned_on: ::prost::alloc::string::String,
 }
@@ -1359,7 +1359,8 @@ impl DeploymentState {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UsageEvent {
-    /// Unique: `<request_id>.<attempt>`; the key by which the ledger counts once.
+    /// Unique: `<origin_instance>-<origin_counter>`; the key by which the ledger counts once. Not made of the request id,
+    /// which is the caller's to choose and may come twice.
     #[prost(string, tag = "1")]
     pub event_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
