@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Invariants:
-//! - A grant never takes a device over its size: leases + memory of others + reserve ≤ total at the moment of each grant.
-//!   Only somebody outside the leases can push a device over, and then the weakest leases there drain.
+//! - A grant never takes a device over its size: leases + memory of others + reserve ≤ total at the moment of each grant,
+//!   unless it replaces a lease there that is no smaller. Only somebody outside the leases can push a device over, and then
+//!   the weakest leases there drain.
 //! - Fencing tokens grow with each grant. A lease that ended is never renewed; a draining one is never renewed, so it ends
 //!   within its own time to live, whatever its holder does.
 //! - The outcome depends on the inputs and on `now` alone. `now` is the time since any fixed moment of a monotonic clock.

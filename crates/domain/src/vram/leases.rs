@@ -176,6 +176,8 @@ impl Leases {
     pub fn renew(&mut self, token: Token, fence: Token, pids: Vec<u32>, now: Duration) -> Answer<Lease> {
         let changes = self.expire(now);
         let ended = self.absent(token);
+        let holder = self.held.iter().find(|lease| lease.token == token).map(|lease| lease.holder.clone());
+        let pids = holder.map(|holder| self.pids_of(&holder, pids)).unwrap_or_default();
         let result = match self.held.iter_mut().find(|lease| lease.token == token) {
             None => Err(ended),
             Some(_) if fence != token => Err(Denial::StaleToken { given: fence, token }),
@@ -184,12 +186,11 @@ impl Leases {
             }
             Some(lease) => {
                 lease.expires_at = now + lease.ttl.get();
-                if !pids.is_empty() {
-                    lease.pids = pids;
-                }
+                lease.pids = pids;
                 Ok(lease.clone())
             }
         };
+        self.reckon(now);
         Answer { result, changes }
     }
 
@@ -274,6 +275,7 @@ impl Leases {
         let token = self.next_token;
         self.next_token = Token::new(token.get().saturating_add(1));
         self.claims.retain(|claim| claim.holder != ask.holder);
+        let pids = self.pids_of(&ask.holder, ask.pids);
         let mut since = now;
         if let Some(at) = self.held.iter().position(|lease| lease.holder == ask.holder) {
             let former = self.held.remove(at);
@@ -283,7 +285,7 @@ impl Leases {
             changes.push(Change::Replaced(former));
         }
         let expires_at = now + ask.ttl.get();
-        let Ask { holder, bytes, priority, ttl, pids, .. } = ask;
+        let Ask { holder, bytes, priority, ttl, .. } = ask;
         let lease =
             Lease { token, holder, bytes, priority, place, ttl, since, expires_at, pids, gives_way_to: None };
         self.held.push(lease.clone());
@@ -363,20 +365,33 @@ impl Leases {
         }
     }
 
-    /// As [`Self::others_on`], without what processes of the asker itself use: a holder whose lease was lost acquires anew
-    /// for memory that it has been using all along, and one that outgrew its lease asks for what it has.
+    /// What [`Self::reckon`] would find after a grant of `ask`: a holder whose lease was lost acquires anew for memory that
+    /// it has been using all along, and one that outgrew its lease asks for what it has. A lease that shrinks is taken as
+    /// large as it is: what its holder has not given back yet is no reason to refuse.
     fn others_for(&self, ask: &Ask, place: &Place, memory: &Memory, now: Duration) -> Bytes {
         let (own, rest): (Vec<&Lease>, Vec<&Lease>) =
             self.on(place).partition(|lease| lease.holder == ask.holder);
-        let foreign = |pid: &u32| !rest.iter().any(|lease| lease.pids.contains(pid));
-        let pids: Vec<u32> = ask.pids.iter().copied().filter(foreign).collect();
-        let asked = Share { bytes: ask.bytes, pids: &pids, settled: false };
-        let shares = rest.iter().map(|lease| self.share(lease, now));
-        if asked.seen(memory).is_some() {
-            return others::estimate(memory, shares.chain([asked]), self.others_on(place));
+        let own = own.first().map(|lease| self.share(lease, now));
+        let pids = self.pids_of(&ask.holder, ask.pids.clone());
+        let granted = Share {
+            bytes: own.map_or(ask.bytes, |own| own.bytes.max(ask.bytes)),
+            pids: &pids,
+            settled: own.is_some_and(|own| own.settled),
+        };
+        let shares = rest.into_iter().map(|lease| self.share(lease, now)).chain([granted]);
+        others::estimate(memory, shares, self.others_on(place))
+    }
+
+    /// The processes to count for a holder: those it names, else those it named before. One that another holder has named
+    /// stays that holder's, so that nothing is counted twice.
+    fn pids_of(&self, holder: &Holder, named: Vec<u32>) -> Vec<u32> {
+        if named.is_empty() {
+            let own = self.held.iter().find(|lease| lease.holder == *holder);
+            return own.map(|lease| lease.pids.clone()).unwrap_or_default();
         }
-        let own = own.into_iter().map(|lease| self.share(lease, now));
-        others::estimate(memory, shares.chain(own), self.others_on(place))
+        let foreign =
+            |pid: &u32| self.held.iter().any(|lease| lease.holder != *holder && lease.pids.contains(pid));
+        named.into_iter().filter(|pid| !foreign(pid)).collect()
     }
 }
 

