@@ -147,7 +147,8 @@ fn lease_gauges(meter: &Meter, shown: &Shared) {
         it.summary.capacity.get()
     });
     gauge("vram.free", "By", "Memory that is left for leases", |it| it.summary.free.get());
-    gauge("vram.gpus.up", "1", "1 while GPUs are seen, else 0", |it| u64::from(it.gpus_up));
+    // Without a unit: the exporter would call a `1` a ratio.
+    gauge("vram.gpus.up", "", "1 while GPUs are seen, else 0", |it| u64::from(it.gpus_up));
     let by_priority = |name, unit, text, read: fn(&(Priority, u64, u64)) -> u64| {
         let shown = Arc::clone(shown);
         let gauge = meter.u64_observable_gauge(name).with_unit(unit).with_description(text);

@@ -41,7 +41,7 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Wrong settings, an address that can't be bound, state that can't be kept, or a bus that refuses the credentials.
 pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let own = Own::try_from(settings.own)?;
-    let health = process.health.component("memory");
+    let (health, bus_health) = (process.health.component("memory"), process.health.component("bus"));
     let folder = process.node.data_dir.join(service::VRAM_OPTIMIZER);
     let now_unix_ms = process.clock.now_unix_ms();
     let opened = tokio::task::spawn_blocking(move || Kept::open(folder, now_unix_ms)).await?;
@@ -74,6 +74,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         announcement,
         metrics: Metrics::new(),
         health,
+        bus_health,
         started: Instant::now(),
     };
     let served = owner.serve(calls, own.sample_interval, &stop).await;
@@ -119,6 +120,7 @@ struct Owner {
     announcement: Announcement,
     metrics: Metrics,
     health: Component,
+    bus_health: Component,
     started: Instant,
 }
 
@@ -170,6 +172,8 @@ impl Owner {
         let overdue = self.waiting.extract_if(.., |waiting| waiting.since.elapsed() > WAIT_MAX);
         let overdue: Vec<Waiting> = overdue.collect();
         self.decide(overdue).await;
+        let connected = self.bus.is_connected();
+        self.bus_health.set_ready(connected, if connected { "connected" } else { "reconnecting" });
         self.show();
         self.look()
     }
