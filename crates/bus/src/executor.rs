@@ -86,16 +86,18 @@ impl Load {
     pub fn in_flight(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
-}
 
-struct InFlight(Load);
-
-impl InFlight {
-    fn enter(load: &Load) -> Self {
-        load.0.fetch_add(1, Ordering::Relaxed);
-        Self(load.clone())
+    /// One more, until the guard is dropped.
+    #[must_use]
+    pub fn enter(&self) -> InFlight {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.clone())
     }
 }
+
+/// A request that is counted in a [`Load`].
+#[derive(Debug)]
+pub struct InFlight(Load);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -240,7 +242,7 @@ impl<E: Executor> Shared<E> {
                 format!("request_id is {id:?}, which is running here already"),
             ));
         };
-        let _in_flight = InFlight::enter(&self.load);
+        let _in_flight = self.load.enter();
         let limit = if request.deadline_ms == 0 {
             DEFAULT_DEADLINE
         } else {
