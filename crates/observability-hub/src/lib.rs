@@ -1,1 +1,3 @@
 //! observability-hub
+
+pub mod ledger;
