@@ -3,6 +3,7 @@
 //! The messages are generated from `proto/` and committed. Other crates name subjects only through [`subject`], and turn
 //! messages into domain types only through the conversions here; each conversion checks, and its error names the field.
 
+pub mod convert;
 pub mod subject;
 
 /// Messages of package `llm.v1`, generated from `proto/llm/v1`.

@@ -1194,9 +1194,9 @@ pub struct Thresholds {
     /// More GPU memory than this is compute-heavy-local, bytes. Default 5 GB.
     #[prost(uint64, tag = "2")]
     pub compute_heavy_vram_bytes: u64,
-    /// Up to this many tokens with high latency sensitivity is light. Default 512.
+    /// What an answer is taken to need when the caller's own bound is larger or absent. Default 512.
     #[prost(uint64, tag = "3")]
-    pub light_tokens: u64,
+    pub expected_output_tokens: u64,
 }
 /// A row of the agent matrix.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1214,31 +1214,17 @@ pub struct AgentPlacement {
     /// Set when the agent was removed or consolidated: who answers for it now.
     #[prost(string, tag = "5")]
     pub replaced_by: ::prost::alloc::string::String,
-    /// A service of this system rather than a caller of models.
-    #[prost(bool, tag = "6")]
-    pub is_service: bool,
     #[prost(string, tag = "7")]
     pub note: ::prost::alloc::string::String,
-    /// Fine-tuning, vision … what it needs beside text.
-    #[prost(string, tag = "8")]
-    pub provider: ::prost::alloc::string::String,
 }
-/// One name for several deployments or models.
-#[derive(Clone, PartialEq, ::prost::Message)]
+/// One name for several models or deployments.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelAlias {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    #[prost(message, repeated, tag = "2")]
-    pub targets: ::prost::alloc::vec::Vec<AliasTarget>,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AliasTarget {
-    /// A model or deployment id.
-    #[prost(string, tag = "1")]
-    pub model: ::prost::alloc::string::String,
-    /// Share among targets of equal order; 0 = only as a fallback.
-    #[prost(uint32, tag = "2")]
-    pub weight: u32,
+    /// Model names or deployment ids, in the order of preference.
+    #[prost(string, repeated, tag = "2")]
+    pub targets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Flag {

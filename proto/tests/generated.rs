@@ -1,4 +1,4 @@
-//! The committed messages are what `proto/` says. `UPDATE_GENERATED=1 cargo test -p wire --test generated` rewrites them.
+//! The committed messages are what `proto/` says. `UPDATE_GENERATED=1 cargo test -p proto` rewrites them.
 
 use std::{error::Error, fs, path::Path};
 
@@ -7,16 +7,16 @@ const PROTOS: [&str; 6] = ["common", "decision", "inference", "control", "usage"
 #[test]
 fn the_committed_messages_are_generated_from_proto() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let proto = root.join("../../proto");
+    let proto = root;
     let files: Vec<String> = PROTOS.iter().map(|name| format!("llm/v1/{name}.proto")).collect();
     let on_disk = fs::read_dir(proto.join("llm/v1"))?.count();
     assert_eq!(on_disk, PROTOS.len(), "a file in proto/llm/v1 is not compiled");
 
     let out = tempfile::tempdir()?;
-    prost_build::Config::new().out_dir(out.path()).compile_fds(protox::compile(&files, [&proto])?)?;
+    prost_build::Config::new().out_dir(out.path()).compile_fds(protox::compile(&files, [proto])?)?;
     let fresh = fs::read_to_string(out.path().join("llm.v1.rs"))?;
 
-    let committed = root.join("src/generated/llm.v1.rs");
+    let committed = root.join("../crates/wire/src/generated/llm.v1.rs");
     #[expect(clippy::disallowed_methods, reason = "a developer's switch for this test alone")]
     if std::env::var("UPDATE_GENERATED").is_ok() {
         fs::write(&committed, &fresh)?;

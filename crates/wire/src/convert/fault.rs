@@ -1,0 +1,108 @@
+//! Errors.
+
+use std::time::Duration;
+
+use domain::fault::{Code, Fault, Origin};
+
+use crate::v1;
+
+impl From<Code> for v1::ErrorCode {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::InvalidArgument => Self::InvalidArgument,
+            Code::Unauthenticated => Self::Unauthenticated,
+            Code::PermissionDenied => Self::PermissionDenied,
+            Code::NotFound => Self::NotFound,
+            Code::PayloadTooLarge => Self::PayloadTooLarge,
+            Code::ContextLengthExceeded => Self::ContextLengthExceeded,
+            Code::RateLimited => Self::RateLimited,
+            Code::BudgetExceeded => Self::BudgetExceeded,
+            Code::Unavailable => Self::Unavailable,
+            Code::Busy => Self::Busy,
+            Code::Upstream => Self::Upstream,
+            Code::UpstreamAuth => Self::UpstreamAuth,
+            Code::Timeout => Self::Timeout,
+            Code::Cancelled => Self::Cancelled,
+            Code::Unsupported => Self::Unsupported,
+            Code::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<v1::ErrorCode> for Code {
+    /// A code this version does not know is a defect of the pair.
+    fn from(code: v1::ErrorCode) -> Self {
+        match code {
+            v1::ErrorCode::Unspecified | v1::ErrorCode::Internal => Self::Internal,
+            v1::ErrorCode::InvalidArgument => Self::InvalidArgument,
+            v1::ErrorCode::Unauthenticated => Self::Unauthenticated,
+            v1::ErrorCode::PermissionDenied => Self::PermissionDenied,
+            v1::ErrorCode::NotFound => Self::NotFound,
+            v1::ErrorCode::PayloadTooLarge => Self::PayloadTooLarge,
+            v1::ErrorCode::ContextLengthExceeded => Self::ContextLengthExceeded,
+            v1::ErrorCode::RateLimited => Self::RateLimited,
+            v1::ErrorCode::BudgetExceeded => Self::BudgetExceeded,
+            v1::ErrorCode::Unavailable => Self::Unavailable,
+            v1::ErrorCode::Busy => Self::Busy,
+            v1::ErrorCode::Upstream => Self::Upstream,
+            v1::ErrorCode::UpstreamAuth => Self::UpstreamAuth,
+            v1::ErrorCode::Timeout => Self::Timeout,
+            v1::ErrorCode::Cancelled => Self::Cancelled,
+            v1::ErrorCode::Unsupported => Self::Unsupported,
+        }
+    }
+}
+
+impl From<Origin> for v1::ErrorOrigin {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Caller => Self::Caller,
+            Origin::Policy => Self::Policy,
+            Origin::Provider => Self::Provider,
+            Origin::Local => Self::Local,
+            Origin::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<v1::ErrorOrigin> for Origin {
+    fn from(origin: v1::ErrorOrigin) -> Self {
+        match origin {
+            v1::ErrorOrigin::Caller => Self::Caller,
+            v1::ErrorOrigin::Policy => Self::Policy,
+            v1::ErrorOrigin::Provider => Self::Provider,
+            v1::ErrorOrigin::Local => Self::Local,
+            v1::ErrorOrigin::Unspecified | v1::ErrorOrigin::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<Fault> for v1::Error {
+    fn from(fault: Fault) -> Self {
+        Self {
+            code: v1::ErrorCode::from(fault.code).into(),
+            origin: v1::ErrorOrigin::from(fault.origin).into(),
+            retryable: fault.retryable,
+            message: fault.message,
+            field: fault.field,
+            retry_after_ms: fault
+                .retry_after
+                .map_or(0, |wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            provider_code: fault.provider_code,
+        }
+    }
+}
+
+impl From<v1::Error> for Fault {
+    fn from(error: v1::Error) -> Self {
+        Self {
+            code: error.code().into(),
+            origin: error.origin().into(),
+            retryable: error.retryable,
+            retry_after: (error.retry_after_ms > 0).then(|| Duration::from_millis(error.retry_after_ms)),
+            message: error.message,
+            field: error.field,
+            provider_code: error.provider_code,
+        }
+    }
+}
