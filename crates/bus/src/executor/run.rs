@@ -1,0 +1,134 @@
+//! One request from its slot to its last frame.
+
+use std::pin::pin;
+
+use domain::fault::{Code, Fault, Origin};
+use prost::Message;
+use tokio::{sync::mpsc, time::Instant};
+use wire::v1::{self, reply_frame::Kind};
+
+use super::{Attempt, CANCEL_GRACE, Executor, Frames, HEARTBEAT, frames::Said};
+use crate::Bus;
+
+/// Numbers frames and publishes them.
+struct Writer<'a> {
+    bus: &'a Bus,
+    reply: &'a str,
+    id: String,
+    seq: u64,
+}
+
+impl Writer<'_> {
+    async fn send(&mut self, kind: Kind) {
+        let frame = v1::ReplyFrame { request_id: self.id.clone(), seq: self.seq, kind: Some(kind) };
+        let bytes = frame.encode_to_vec();
+        let sent = self.bus.publish_bytes(self.reply.to_owned(), bytes.into()).await;
+        match sent {
+            Ok(()) => self.seq += 1,
+            Err(error) => {
+                // too large for the bus: the caller has to hear of it, in a frame that fits
+                tracing::warn!(request_id = %self.id, %error, "a frame was not published");
+                let kind = Kind::Error(Fault::from(error).into());
+                let frame = v1::ReplyFrame { request_id: self.id.clone(), seq: self.seq, kind: Some(kind) };
+                if self.bus.publish_bytes(self.reply.to_owned(), frame.encode_to_vec().into()).await.is_ok() {
+                    self.seq += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Answers a request that is not run.
+pub(super) async fn refuse(bus: &Bus, reply: &str, id: String, seq: u64, fault: Fault) {
+    tracing::debug!(request_id = %id, %fault, "request refused");
+    Writer { bus, reply, id, seq }.send(Kind::Error(fault.into())).await;
+}
+
+/// Runs a request that has its slot.
+pub(super) async fn run<E: Executor>(
+    bus: &Bus,
+    executor: &E,
+    attempt: Attempt,
+    id: String,
+    reply: &str,
+    first_seq: u64,
+) {
+    let mut writer = Writer { bus, reply, id, seq: first_seq };
+    let (deadline, cancel) = (attempt.deadline, attempt.cancel.clone());
+    let (frames, mut said) = Frames::new();
+    let mut work = pin!(executor.execute(attempt, frames));
+    let mut phase = ("queued", 0);
+    let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut give_up: Option<(Instant, Fault)> = None;
+
+    let outcome = loop {
+        let limit = give_up.as_ref().map_or(deadline, |(at, _)| *at);
+        tokio::select! {
+            biased;
+            outcome = &mut work => break outcome,
+            Some(first) = said.recv() => {
+                let items = take(first, &mut said, &mut phase);
+                if !items.is_empty() {
+                    heartbeat.reset();
+                    writer.send(Kind::Delta(v1::Delta { items })).await;
+                }
+            }
+            () = cancel.cancelled(), if give_up.is_none() => {
+                let fault = Fault::new(Code::Cancelled, Origin::Caller, false, "cancelled by the caller");
+                give_up = Some((Instant::now() + CANCEL_GRACE, fault));
+            }
+            () = tokio::time::sleep_until(limit) => match give_up.take() {
+                Some((_, fault)) => break Err(fault),
+                None => {
+                    let fault = Fault::new(Code::Timeout, Origin::Local, true, "the deadline passed");
+                    give_up = Some((Instant::now() + CANCEL_GRACE, fault));
+                    cancel.cancel();
+                }
+            },
+            _ = heartbeat.tick() => {
+                writer.send(Kind::Heartbeat(v1::Heartbeat { phase: phase.0.to_owned(), progress_percent: phase.1 })).await;
+            }
+        }
+    };
+    // an overdue request ends as overdue, whatever its executor made of the cancel
+    let outcome = match give_up {
+        Some((_, fault)) if fault.code == Code::Timeout => Err(fault),
+        _ => outcome,
+    };
+    let waiting = rest(&mut said, &mut phase);
+    match outcome {
+        Ok(mut end) => {
+            if !waiting.is_empty() {
+                let mut last = end.last_delta.take().unwrap_or_default();
+                let mut items = waiting;
+                items.append(&mut last.items);
+                end.last_delta = Some(v1::Delta { items });
+            }
+            writer.send(Kind::End(end)).await;
+        }
+        Err(fault) => {
+            if !waiting.is_empty() {
+                writer.send(Kind::Delta(v1::Delta { items: waiting })).await;
+            }
+            writer.send(Kind::Error(fault.into())).await;
+        }
+    }
+}
+
+fn take(first: Said, said: &mut mpsc::Receiver<Said>, phase: &mut (&'static str, u32)) -> Vec<v1::DeltaItem> {
+    let mut items = Vec::new();
+    let mut next = Some(first);
+    while let Some(this) = next {
+        match this {
+            Said::Delta(item) => items.push(item),
+            Said::Phase(name, percent) => *phase = (name, percent),
+        }
+        next = said.try_recv().ok();
+    }
+    items
+}
+
+fn rest(said: &mut mpsc::Receiver<Said>, phase: &mut (&'static str, u32)) -> Vec<v1::DeltaItem> {
+    said.try_recv().map_or_else(|_| Vec::new(), |first| take(first, said, phase))
+}
