@@ -64,7 +64,8 @@ impl LedgerError {
 }
 
 struct Command {
-    batch: Batch,
+    batch: Arc<Batch>,
+    now_unix_ms: u64,
     done: oneshot::Sender<Result<Recorded, LedgerError>>,
 }
 
@@ -106,13 +107,15 @@ impl Ledger {
         Ok(Self { commands, readers: Arc::new(Readers::new(path)), counters, commits })
     }
 
-    /// Writes a batch in one transaction and returns once it is on the disk.
+    /// Writes a batch in one transaction and returns once it is on the disk. The batch is shared, so that the caller
+    /// can try again with it.
     ///
     /// # Errors
     /// Nothing of the batch was written.
-    pub async fn record(&self, batch: Batch) -> Result<Recorded, LedgerError> {
+    pub async fn record(&self, batch: Arc<Batch>, now_unix_ms: u64) -> Result<Recorded, LedgerError> {
         let (done, outcome) = oneshot::channel();
-        self.commands.send(Command { batch, done }).await.map_err(|_| LedgerError::Closed)?;
+        let command = Command { batch, now_unix_ms, done };
+        self.commands.send(command).await.map_err(|_| LedgerError::Closed)?;
         outcome.await.map_err(|_| LedgerError::Closed)?
     }
 
@@ -179,8 +182,8 @@ fn write_until_closed(
     counters: &SharedCounters,
     committed: &watch::Sender<u64>,
 ) {
-    while let Some(Command { batch, done }) = queue.blocking_recv() {
-        let outcome = write::write(&mut connection, &batch).map(|(recorded, delta)| {
+    while let Some(Command { batch, now_unix_ms, done }) = queue.blocking_recv() {
+        let outcome = write::write(&mut connection, &batch, now_unix_ms).map(|(recorded, delta)| {
             counters.add(delta);
             committed.send_modify(|count| *count = count.wrapping_add(1));
             recorded

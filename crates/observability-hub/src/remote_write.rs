@@ -8,6 +8,7 @@ mod decode;
 pub mod proto;
 mod refusals;
 
+pub(crate) use self::decode::{is_label_name, is_metric_name};
 pub use self::{
     decode::{DecodeError, Decoded, DecodedSeries, Limits, decode},
     refusals::{Reason, Refusals},

@@ -25,8 +25,12 @@ fn attempt(request: &str, number: u32, finished_unix_ms: i64) -> Attempt {
     Attempt::try_from(event).unwrap()
 }
 
-fn batch(attempts: Vec<Attempt>) -> Batch {
-    Batch { attempts, now_unix_ms: 1, ..Batch::default() }
+fn batch(attempts: Vec<Attempt>) -> Arc<Batch> {
+    Arc::new(Batch { attempts, ..Batch::default() })
+}
+
+fn letters(dead_letters: Vec<DeadLetter>) -> Arc<Batch> {
+    Arc::new(Batch { dead_letters, ..Batch::default() })
 }
 
 fn letter(sequence: u64) -> DeadLetter {
@@ -51,9 +55,9 @@ async fn a_duplicate_event_changes_no_sum() {
     let folder = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&folder)).unwrap();
     let rows = vec![attempt("r", 1, 10), attempt("r", 1, 10), attempt("r", 2, 10)];
-    let recorded = ledger.record(batch(rows)).await.unwrap();
+    let recorded = ledger.record(batch(rows), 1).await.unwrap();
     assert_eq!(recorded, Recorded { inserted: 2, duplicates: 1, dead_letters: 0 });
-    let again = ledger.record(batch(vec![attempt("r", 2, 10)])).await.unwrap();
+    let again = ledger.record(batch(vec![attempt("r", 2, 10)]), 1).await.unwrap();
     assert_eq!(again, Recorded { inserted: 0, duplicates: 1, dead_letters: 0 });
 
     let summary = ledger.summary(ALWAYS).await.unwrap();
@@ -68,7 +72,7 @@ async fn what_was_recorded_is_there_after_the_file_is_copied_without_closing_it(
     let folder = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&folder)).unwrap();
     let rows = (0..500).map(|number| attempt(&format!("r{number}"), 1, 10)).collect();
-    ledger.record(Batch { attempts: rows, dead_letters: vec![letter(1)], now_unix_ms: 1 }).await.unwrap();
+    ledger.record(Arc::new(Batch { attempts: rows, dead_letters: vec![letter(1)] }), 1).await.unwrap();
 
     // What a kill leaves: the file and its write-ahead log as they are on the disk now, no checkpoint, no close.
     let crashed = TempDir::new().unwrap();
@@ -86,9 +90,8 @@ async fn what_was_recorded_is_there_after_the_file_is_copied_without_closing_it(
 async fn a_dead_letter_is_kept_once_and_counted_for_good() {
     let folder = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&folder)).unwrap();
-    let letters = |letters| Batch { dead_letters: letters, now_unix_ms: 1, ..Batch::default() };
-    ledger.record(letters(vec![letter(1), letter(1), letter(2)])).await.unwrap();
-    ledger.record(letters(vec![letter(2)])).await.unwrap();
+    ledger.record(letters(vec![letter(1), letter(1), letter(2)]), 1).await.unwrap();
+    ledger.record(letters(vec![letter(2)]), 1).await.unwrap();
     assert_eq!(ledger.counters().dead_letters, 2);
     drop(ledger);
     assert_eq!(Ledger::open(&file(&folder)).unwrap().counters().dead_letters, 2);
@@ -100,7 +103,7 @@ async fn old_dead_letters_make_room_for_new_ones() {
     let ledger = Ledger::open(&file(&folder)).unwrap();
     for start in [0, 10_000] {
         let dead_letters = (start..start + 10_000).map(letter).collect();
-        ledger.record(Batch { dead_letters, now_unix_ms: 1, ..Batch::default() }).await.unwrap();
+        ledger.record(letters(dead_letters), 1).await.unwrap();
     }
     let reader = rusqlite::Connection::open(file(&folder)).unwrap();
     let (count, oldest): (i64, i64) = reader
@@ -121,14 +124,14 @@ async fn a_gap_in_an_origins_numbers_is_seen_until_it_is_filled() {
         origin_counter: number,
         ..attempt(&format!("r{number}"), 1, 10)
     };
-    ledger.record(batch(vec![numbered(1), numbered(5), numbered(2)])).await.unwrap();
+    ledger.record(batch(vec![numbered(1), numbered(5), numbered(2)]), 1).await.unwrap();
     assert_eq!(ledger.counters().missing(), 2);
-    ledger.record(batch(vec![numbered(5), numbered(3)])).await.unwrap();
+    ledger.record(batch(vec![numbered(5), numbered(3)]), 1).await.unwrap();
     assert_eq!(ledger.counters().missing(), 1);
     drop(ledger);
     let ledger = Ledger::open(&file(&folder)).unwrap();
     assert_eq!(ledger.counters().missing_by_machine.get("main"), Some(&1));
-    ledger.record(batch(vec![numbered(4)])).await.unwrap();
+    ledger.record(batch(vec![numbered(4)]), 1).await.unwrap();
     assert_eq!(ledger.counters().missing(), 0);
 }
 
@@ -139,7 +142,7 @@ async fn money_beyond_the_largest_amount_stops_there_and_the_ledger_goes_on() {
     for number in 0..100 {
         let dear =
             Attempt { cost_picodollars: 100_000_000_000_000_000, ..attempt(&format!("r{number}"), 1, 10) };
-        ledger.record(batch(vec![dear])).await.unwrap();
+        ledger.record(batch(vec![dear]), 1).await.unwrap();
     }
     let summary = ledger.summary(ALWAYS).await.unwrap();
     assert_eq!(summary.totals.sums.cost, Money::picodollars(i64::MAX));
@@ -151,7 +154,7 @@ async fn pages_give_each_row_of_the_range_once() {
     let folder = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&folder)).unwrap();
     let rows = (0..25).map(|number| attempt(&format!("r{number:02}"), 1, 10 + number / 10)).collect();
-    ledger.record(batch(rows)).await.unwrap();
+    ledger.record(batch(rows), 1).await.unwrap();
     let range = Range { from_unix_ms: 10, to_unix_ms: 12 };
     let mut seen = Vec::new();
     let mut after = None;
@@ -192,7 +195,7 @@ proptest! {
             let folder = TempDir::new().unwrap();
             let ledger = Ledger::open(&file(&folder)).unwrap();
             for chunk in rows.chunks(7) {
-                ledger.record(batch(chunk.to_vec())).await.unwrap();
+                ledger.record(batch(chunk.to_vec()), 1).await.unwrap();
             }
             // The first delivery of an event id is the one that counts.
             let mut first = std::collections::BTreeMap::new();

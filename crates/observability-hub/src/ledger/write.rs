@@ -26,8 +26,6 @@ pub struct Batch {
     pub attempts: Vec<Attempt>,
     /// What could not become a row.
     pub dead_letters: Vec<DeadLetter>,
-    /// The time of the commit.
-    pub now_unix_ms: u64,
 }
 
 /// A message, or one event of it, that could not become a row. Kept once, however often it is delivered.
@@ -68,7 +66,11 @@ struct Cell<'a> {
     outcome: &'a str,
 }
 
-pub(super) fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<(Recorded, Delta)> {
+pub(super) fn write(
+    connection: &mut Connection,
+    batch: &Batch,
+    now_unix_ms: u64,
+) -> rusqlite::Result<(Recorded, Delta)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut recorded = Recorded::default();
     let mut cells: HashMap<Cell<'_>, Sums> = HashMap::new();
@@ -111,7 +113,7 @@ pub(super) fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Res
         duplicates: recorded.duplicates,
         dead_letters: recorded.dead_letters,
         missing_by_machine,
-        now_unix_ms: batch.now_unix_ms,
+        now_unix_ms,
     };
     Ok((recorded, delta))
 }

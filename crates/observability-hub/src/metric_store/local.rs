@@ -27,6 +27,8 @@ const QUEUED_WRITES_MAX: usize = 64;
 const GROUP_MAX: usize = 32;
 /// Size of a segment: two of the largest bodies.
 const SEGMENT_BYTES: u64 = 64 << 20;
+/// Smallest size of the log: two segments.
+pub const LOG_BYTES_MIN: u64 = 2 * SEGMENT_BYTES;
 /// How far apart the remembered times of the log lie.
 const MARK_MS: i64 = 60_000;
 const FORMAT: u8 = 1;
@@ -42,7 +44,7 @@ pub struct Options {
     pub request: Limits,
     /// How long bodies are kept, milliseconds since reception.
     pub retention_ms: i64,
-    /// Size of the log; the oldest bodies go first. At least 128 MiB.
+    /// Size of the log; the oldest bodies go first. At least [`LOG_BYTES_MIN`].
     pub log_bytes_max: u64,
 }
 

@@ -73,27 +73,23 @@ pub fn decode(body: &[u8], limits: Limits, now_unix_ms: i64) -> Result<Decoded, 
         return Err(DecodeError::TooLarge(length));
     }
     let plain = snap::raw::Decoder::new().decompress_vec(body).map_err(not_snappy)?;
-    decode_request(&plain, limits, now_unix_ms).map_err(|error| DecodeError::NotProtobuf(error.to_string()))
+    decode_request(&plain, limits, now_unix_ms)
 }
 
-fn decode_request(
-    mut plain: &[u8],
-    limits: Limits,
-    now_unix_ms: i64,
-) -> Result<Decoded, prost::DecodeError> {
+fn decode_request(mut plain: &[u8], limits: Limits, now_unix_ms: i64) -> Result<Decoded, DecodeError> {
+    let not_protobuf = |error: prost::DecodeError| DecodeError::NotProtobuf(error.to_string());
     let mut decoded = Decoded::default();
     while !plain.is_empty() {
-        let (field, wire_type) = decode_key(&mut plain)?;
+        let (field, wire_type) = decode_key(&mut plain).map_err(not_protobuf)?;
         if field != TIMESERIES_FIELD || wire_type != WireType::LengthDelimited {
-            skip_field(wire_type, field, &mut plain, DecodeContext::default())?;
+            skip_field(wire_type, field, &mut plain, DecodeContext::default()).map_err(not_protobuf)?;
             continue;
         }
-        let length = decode_varint(&mut plain)?;
+        let length = decode_varint(&mut plain).map_err(not_protobuf)?;
         let split = usize::try_from(length).ok().and_then(|length| plain.split_at_checked(length));
-        // Let prost name the error of a length that points behind the end.
         let Some((series, rest)) = split else {
-            let error = prost::decode_length_delimiter(&[] as &[u8]).err();
-            return error.map_or(Ok(decoded), Err);
+            let left = plain.len();
+            return Err(DecodeError::NotProtobuf(format!("series of {length} bytes, {left} are there")));
         };
         plain = rest;
         if decoded.series.len() >= SERIES_MAX {
