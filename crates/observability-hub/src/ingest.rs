@@ -95,10 +95,8 @@ impl Ingest {
             max_ack_pending: UNACKNOWLEDGED_MAX,
             ..Default::default()
         };
-        let consumer = stream
-            .get_or_create_consumer(&name, config)
-            .await
-            .map_err(bus_error("usage consumer"))?;
+        let consumer =
+            stream.get_or_create_consumer(&name, config).await.map_err(bus_error("usage consumer"))?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(CHUNK_MESSAGES_MAX)
@@ -153,7 +151,10 @@ impl Ingest {
             let error = match self.ledger.record(Arc::clone(&batch), self.clock.now_unix_ms()).await {
                 Ok(recorded) => {
                     if recorded.dead_letters > 0 {
-                        tracing::warn!(count = recorded.dead_letters, "usage events refused, see dead_letter");
+                        tracing::warn!(
+                            count = recorded.dead_letters,
+                            "usage events refused, see dead_letter"
+                        );
                     }
                     self.component.set_ready(true, "reading usage events");
                     return Ok(());

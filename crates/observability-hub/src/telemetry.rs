@@ -60,7 +60,9 @@ fn observe_placements(meter: &Meter, ledger: &Ledger) {
     let observed = ledger.clone();
     meter
         .u64_observable_counter("hybrid_ledger_tokens")
-        .with_description("Tokens in the ledger. input includes cached_input and cache_write, output includes reasoning.")
+        .with_description(
+            "Tokens in the ledger. input includes cached_input and cache_write, output includes reasoning.",
+        )
         .with_callback(move |counter| {
             for ((tier, provider), sums) in by_provider(&observed.counters()) {
                 for (kind, count) in sums.tokens.by_kind() {

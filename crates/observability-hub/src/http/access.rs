@@ -27,11 +27,7 @@ pub struct Access {
     pub write_token: Option<Secret>,
 }
 
-pub(super) async fn check_host(
-    State(access): State<Arc<Access>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn check_host(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
     let host = host(request.uri(), request.headers());
     if access.allows_host(&host) {
         next.run(request).await
@@ -116,7 +112,9 @@ mod tests {
         {
             assert!(access.allows_host(good), "{good}");
         }
-        for bad in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "hub.lan.evil", "[::1"] {
+        for bad in
+            ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "hub.lan.evil", "[::1"]
+        {
             assert!(!access.allows_host(bad), "{bad}");
         }
     }

@@ -19,7 +19,10 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(|| file("text/html; charset=utf-8", include_str!("../../page/index.html"))))
         .route("/app.js", get(|| file("text/javascript; charset=utf-8", include_str!("../../page/app.js"))))
-        .route("/render.js", get(|| file("text/javascript; charset=utf-8", include_str!("../../page/render.js"))))
+        .route(
+            "/render.js",
+            get(|| file("text/javascript; charset=utf-8", include_str!("../../page/render.js"))),
+        )
         .route("/style.css", get(|| file("text/css; charset=utf-8", include_str!("../../page/style.css"))))
         .route("/icon.svg", get(|| file("image/svg+xml", include_str!("../../page/icon.svg"))))
 }

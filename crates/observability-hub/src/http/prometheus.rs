@@ -161,14 +161,12 @@ pub(super) async fn labels(State(app): State<App>, raw: RawQuery, body: Bytes) -
     Ok(success(&json!(names)))
 }
 
-pub(super) async fn label_values(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    raw: RawQuery,
-) -> Answer {
+pub(super) async fn label_values(State(app): State<App>, Path(name): Path<String>, raw: RawQuery) -> Answer {
     if !crate::remote_write::is_label_name(&name) {
         let shown: String = name.chars().take(64).collect();
-        return Err(PrometheusError::bad_data(format!("label name is {shown:?}, expected [a-zA-Z_][a-zA-Z0-9_]*")));
+        return Err(PrometheusError::bad_data(format!(
+            "label name is {shown:?}, expected [a-zA-Z_][a-zA-Z0-9_]*"
+        )));
     }
     let parameters = Parameters::new(raw, &Bytes::new());
     let found = select(&app, parameters.selectors()?, parameters.range()?).await?;
@@ -231,9 +229,13 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_prometheus_writes_them() {
-        for (value, text) in
-            [(1.0, "1"), (0.5, "0.5"), (f64::NAN, "NaN"), (f64::INFINITY, "+Inf"), (f64::NEG_INFINITY, "-Inf")]
-        {
+        for (value, text) in [
+            (1.0, "1"),
+            (0.5, "0.5"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
             assert_eq!(number(value), text);
         }
     }

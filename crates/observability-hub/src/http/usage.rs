@@ -53,7 +53,9 @@ pub(super) async fn request(
     let attempts = app.ledger.attempts_of(request_id.clone()).await?;
     if attempts.is_empty() {
         let shown: String = request_id.chars().take(64).collect();
-        return Err(ApiError::not_found(format!("request_id is {shown:?}, no attempt of it is in the ledger")));
+        return Err(ApiError::not_found(format!(
+            "request_id is {shown:?}, no attempt of it is in the ledger"
+        )));
     }
     Ok(Json(view::RequestView::new(request_id, attempts)))
 }

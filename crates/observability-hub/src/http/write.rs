@@ -114,10 +114,7 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Refused> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
     let unsupported = |what: &str, value: &str, expected: &str| {
         let shown: String = value.chars().take(64).collect();
-        Err(Refused(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            format!("{what} is {shown:?}, expected {expected}"),
-        ))
+        Err(Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{what} is {shown:?}, expected {expected}")))
     };
     if let Some(value) = text(header::CONTENT_TYPE) {
         let mut parts = value.split(';').map(str::trim);
@@ -157,9 +154,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
     match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
-        Ok(Err(error)) => {
-            Err(Refused(StatusCode::BAD_REQUEST, format!("body cannot be read: {error}")))
-        }
+        Ok(Err(error)) => Err(Refused(StatusCode::BAD_REQUEST, format!("body cannot be read: {error}"))),
         Err(_) => Err(Refused(StatusCode::REQUEST_TIMEOUT, "body did not come in time".to_owned())),
     }
 }

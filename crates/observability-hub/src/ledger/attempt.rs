@@ -166,9 +166,18 @@ fn label(name: &str, prefix: &str) -> String {
 fn finished(unix_ms: u64) -> Result<i64, InvalidEvent> {
     if unix_ms == 0 {
         let value = unix_ms.to_string();
-        return Err(InvalidEvent { field: "finished_unix_ms", value, expected: "a Unix time in milliseconds" });
+        return Err(InvalidEvent {
+            field: "finished_unix_ms",
+            value,
+            expected: "a Unix time in milliseconds",
+        });
     }
-    bounded("finished_unix_ms", unix_ms, FINISHED_UNIX_MS_MAX, "a Unix time in milliseconds before the year 2200")
+    bounded(
+        "finished_unix_ms",
+        unix_ms,
+        FINISHED_UNIX_MS_MAX,
+        "a Unix time in milliseconds before the year 2200",
+    )
 }
 
 fn tokens(field: &'static str, count: u64) -> Result<i64, InvalidEvent> {
@@ -180,10 +189,11 @@ fn duration(field: &'static str, ms: u64) -> Result<i64, InvalidEvent> {
 }
 
 fn bounded(field: &'static str, value: u64, max: u64, expected: &'static str) -> Result<i64, InvalidEvent> {
-    i64::try_from(value)
-        .ok()
-        .filter(|_| value <= max)
-        .ok_or_else(|| InvalidEvent { field, value: value.to_string(), expected })
+    i64::try_from(value).ok().filter(|_| value <= max).ok_or_else(|| InvalidEvent {
+        field,
+        value: value.to_string(),
+        expected,
+    })
 }
 
 fn required(field: &'static str, text: String) -> Result<String, InvalidEvent> {

@@ -101,7 +101,11 @@ impl Counters {
     }
 
     fn providers(&self) -> usize {
-        self.placements.keys().map(|key| key.provider.as_str()).collect::<std::collections::BTreeSet<_>>().len()
+        self.placements
+            .keys()
+            .map(|key| key.provider.as_str())
+            .collect::<std::collections::BTreeSet<_>>()
+            .len()
     }
 }
 

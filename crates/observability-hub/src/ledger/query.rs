@@ -207,7 +207,9 @@ pub(super) fn dead_letters_ever(connection: &Connection) -> rusqlite::Result<u64
 
 pub(super) fn attempts_of(connection: &Connection, request_id: &str) -> rusqlite::Result<Vec<Attempt>> {
     connection
-        .prepare_cached("SELECT * FROM attempt WHERE request_id = ?1 ORDER BY attempt, finished_unix_ms LIMIT 1000")?
+        .prepare_cached(
+            "SELECT * FROM attempt WHERE request_id = ?1 ORDER BY attempt, finished_unix_ms LIMIT 1000",
+        )?
         .query_map([request_id], attempt)?
         .collect()
 }

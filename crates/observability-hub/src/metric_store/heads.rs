@@ -65,12 +65,7 @@ impl Heads {
             }
             self.size.series += 1;
         }
-        let head = self
-            .metrics
-            .entry(labels.metric().into())
-            .or_default()
-            .entry(labels.clone())
-            .or_default();
+        let head = self.metrics.entry(labels.metric().into()).or_default().entry(labels.clone()).or_default();
         let mut taken = 0;
         for sample in samples {
             if sample.unix_ms < oldest {

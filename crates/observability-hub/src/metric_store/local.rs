@@ -18,7 +18,9 @@ use durable_log::{Log, Position};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{HeadLimits, Heads, Matcher, MetricStore, Series, StoreError, StoreSize, TimeRange, Write, Written};
+use super::{
+    HeadLimits, Heads, Matcher, MetricStore, Series, StoreError, StoreSize, TimeRange, Write, Written,
+};
 use crate::remote_write::{Decoded, Limits, decode};
 
 /// Writes that wait for the log's thread; more wait with their senders.
@@ -76,8 +78,7 @@ impl LocalStore {
     /// # Errors
     /// The folder cannot be used, or another process uses it.
     pub fn open(folder: &Path, options: Options, now_unix_ms: i64) -> anyhow::Result<(Self, Replay)> {
-        let limits =
-            durable_log::Options { segment_bytes: SEGMENT_BYTES, max_bytes: options.log_bytes_max };
+        let limits = durable_log::Options { segment_bytes: SEGMENT_BYTES, max_bytes: options.log_bytes_max };
         let (log, recovery) = Log::open(folder, limits)?;
         let mut writer = Writer {
             log,

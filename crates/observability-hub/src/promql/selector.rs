@@ -56,11 +56,7 @@ pub fn parse_selector(query: &str) -> Result<Vec<Matcher>, SelectorError> {
         if !is_metric_name(name) {
             return Err(SelectorError::Unsupported { found: name.to_owned(), at: 0 });
         }
-        matchers.push(Matcher {
-            name: NAME_LABEL.to_owned(),
-            op: MatchOp::Equal,
-            value: name.to_owned(),
-        });
+        matchers.push(Matcher { name: NAME_LABEL.to_owned(), op: MatchOp::Equal, value: name.to_owned() });
     }
     parser.skip_space();
     if parser.eat("{") {
@@ -225,7 +221,9 @@ mod tests {
 
     #[test]
     fn what_is_more_than_a_selector_is_refused_as_unsupported() {
-        for query in ["rate(up[5m])", "up + 1", "up[5m]", "up offset 5m", r#"up{job=~"a.*"}"#, "1", "sum by (a) (up)"] {
+        for query in
+            ["rate(up[5m])", "up + 1", "up[5m]", "up offset 5m", r#"up{job=~"a.*"}"#, "1", "sum by (a) (up)"]
+        {
             let error = parse_selector(query).unwrap_err();
             assert!(matches!(error, SelectorError::Unsupported { .. }), "{query}: {error}");
         }
@@ -233,7 +231,9 @@ mod tests {
 
     #[test]
     fn what_is_no_selector_is_refused() {
-        for query in ["up{", r#"up{job}"#, r#"up{job="a}"#, r#"up{="a"}"#, r#"up{a="b" c="d"}"#, r#"up{a="\x"}"#] {
+        for query in
+            ["up{", r#"up{job}"#, r#"up{job="a}"#, r#"up{="a"}"#, r#"up{a="b" c="d"}"#, r#"up{a="\x"}"#]
+        {
             let error = parse_selector(query).unwrap_err();
             assert!(matches!(error, SelectorError::Malformed { .. }), "{query}: {error}");
         }

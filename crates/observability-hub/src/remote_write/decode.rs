@@ -143,7 +143,9 @@ fn labels(labels: Vec<proto::Label>) -> Result<Labels, String> {
     for proto::Label { name, value } in labels {
         let shown: String = name.chars().take(64).collect();
         if name.len() > LABEL_NAME_BYTES_MAX || !is_label_name(&name) {
-            return Err(format!("label name is {shown:?}, expected [a-zA-Z_][a-zA-Z0-9_]*, at most 256 bytes"));
+            return Err(format!(
+                "label name is {shown:?}, expected [a-zA-Z_][a-zA-Z0-9_]*, at most 256 bytes"
+            ));
         }
         if value.len() > LABEL_VALUE_BYTES_MAX {
             return Err(format!("label {shown:?} has {} bytes, expected at most 4096", value.len()));

@@ -151,8 +151,7 @@ pub(in crate::http) struct RequestView {
 
 impl RequestView {
     pub(super) fn new(request_id: String, attempts: Vec<Attempt>) -> Self {
-        let cost: Money =
-            attempts.iter().map(|attempt| Money::picodollars(attempt.cost_picodollars)).sum();
+        let cost: Money = attempts.iter().map(|attempt| Money::picodollars(attempt.cost_picodollars)).sum();
         Self {
             request_id,
             cost_picodollars: cost.as_picodollars(),

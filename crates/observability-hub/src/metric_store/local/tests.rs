@@ -105,10 +105,8 @@ async fn a_full_log_gives_up_its_oldest_part_and_goes_on() {
         write.body = vec![number; 20 << 20].into();
         store.write(write).await.unwrap();
     }
-    let used: u64 = std::fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().metadata().unwrap().len())
-        .sum();
+    let used: u64 =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     assert!(used <= OPTIONS.log_bytes_max + 4096, "{used} bytes on disk");
     assert_eq!(times(&store, "m11").await, [NOW]);
 }

@@ -65,7 +65,8 @@ fn each_invalid_series_is_refused_and_the_valid_rest_stays() {
 
 #[test]
 fn a_series_that_is_no_protobuf_or_no_utf8_does_not_take_the_others_with_it() {
-    let mut plain = proto::WriteRequest { timeseries: vec![series(&[("__name__", "up")], &[NOW])] }.encode_to_vec();
+    let mut plain =
+        proto::WriteRequest { timeseries: vec![series(&[("__name__", "up")], &[NOW])] }.encode_to_vec();
     // A label whose name is the byte 0xff.
     plain.extend_from_slice(&[0x0a, 5, 0x0a, 3, 0x0a, 1, 0xff]);
     let decoded = decode(&compress(&plain), LIMITS, NOW).unwrap();
@@ -93,8 +94,13 @@ fn what_is_no_request_is_refused_as_a_whole() {
     assert!(matches!(decode(b"", LIMITS, NOW), Err(DecodeError::NotSnappy(_))));
     assert!(matches!(decode(b"{\"a\":1}", LIMITS, NOW), Err(DecodeError::NotSnappy(_))));
     // A series that claims five bytes and has one.
-    for plain in [&[0x0a, 5, 1][..], &[0xff], &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]] {
-        assert!(matches!(decode(&compress(plain), LIMITS, NOW), Err(DecodeError::NotProtobuf(_))), "{plain:?}");
+    for plain in
+        [&[0x0a, 5, 1][..], &[0xff], &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]]
+    {
+        assert!(
+            matches!(decode(&compress(plain), LIMITS, NOW), Err(DecodeError::NotProtobuf(_))),
+            "{plain:?}"
+        );
     }
 }
 
