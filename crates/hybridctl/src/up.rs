@@ -80,7 +80,9 @@ pub(crate) async fn run(options: &Options, output: &Output) -> anyhow::Result<Ex
     };
     if let Err(error) = &outcome {
         log.board(Vec::new());
-        log.say(&format!("stopping: {error:#}"));
+        // Whole it stands at the very end, where it is looked for.
+        let text = format!("{error:#}");
+        log.say(&format!("stopping: {}", text.lines().next().unwrap_or_default()));
     }
     let killed = tokio::select! {
         () = children.stop() => false,

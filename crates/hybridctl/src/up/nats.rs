@@ -37,6 +37,9 @@ struct Info {
     version: String,
     #[serde(default)]
     jetstream: bool,
+    /// JetStream's; each machine's bears its name.
+    #[serde(default)]
+    domain: String,
 }
 
 /// Makes sure that a server answers where the services will look for it.
@@ -53,6 +56,12 @@ pub(super) async fn start(
     if let Some(info) = ask(&host, port).await? {
         check(&info, &plan.nats_url)?;
         log.say(&format!("a nats-server {} answers at {}, using it", info.version, plan.nats_url));
+        if info.domain != plan.machine {
+            log.say(&format!(
+                "its JetStream domain is {:?}, {:?} was expected: other machines will not find it",
+                info.domain, plan.machine
+            ));
+        }
         return Ok(());
     }
     if !is_loopback(&host) {
@@ -230,7 +239,7 @@ mod tests {
     #[test]
     fn a_first_line_that_is_not_a_servers_is_refused() {
         let info = parse("INFO {\"version\":\"2.15.1\",\"jetstream\":true,\"port\":4222}\r\n").unwrap();
-        assert_eq!(info, Info { version: "2.15.1".to_owned(), jetstream: true });
+        assert_eq!(info, Info { version: "2.15.1".to_owned(), jetstream: true, domain: String::new() });
         assert!(parse("HTTP/1.1 400 Bad Request\r\n").is_err());
         assert!(parse("INFO nothing").is_err());
     }
