@@ -1,1 +1,17 @@
-//! tests
+//! What the end-to-end tests and the benchmark stand on: real processes, started on free ports and gone afterwards.
+//!
+//! Nothing here stands in for a part of the product. The one thing that is played is the provider on the far side of the
+//! Internet, by [`upstream`], which is a server process of its own and speaks OpenAI's wire format.
+
+pub mod child;
+pub mod fake_upstream;
+pub mod http;
+pub mod nats;
+pub mod port;
+pub mod upstream;
+pub mod wait;
+pub mod workspace;
+
+pub use child::Child;
+pub use fake_upstream::FakeUpstream;
+pub use nats::Nats;

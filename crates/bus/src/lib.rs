@@ -10,6 +10,7 @@ mod call;
 mod connection;
 pub mod control;
 pub mod executor;
+pub mod ledger;
 mod replies;
 mod settings;
 
