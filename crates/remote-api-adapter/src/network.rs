@@ -98,7 +98,7 @@ fn kind_v4(address: Ipv4Addr) -> Kind {
             Kind::Never("reserved for tests and protocols")
         }
         [224..=239, ..] => Kind::Never("multicast"),
-        [240.., ..] => Kind::Never("reserved"),
+        [240..=255, ..] => Kind::Never("reserved"),
         _ => Kind::Public,
     }
 }
@@ -118,7 +118,7 @@ fn kind_v6(address: Ipv6Addr) -> Kind {
         [0xfd00, 0x0ec2, ..] => Kind::Never("a metadata service"),
         [0xfc00..=0xfdff, ..] => Kind::Private("private"),
         [0xfe80..=0xfebf, ..] => Kind::Never("link-local"),
-        [0xff00.., ..] => Kind::Never("multicast"),
+        [0xff00..=0xffff, ..] => Kind::Never("multicast"),
         // global unicast, without Teredo (2001::/32) and documentation
         [0x2001, 0 | 0x0db8, ..] => Kind::Never("reserved for tests and protocols"),
         [0x2000..=0x3fff, ..] => Kind::Public,
@@ -136,7 +136,14 @@ mod tests {
 
     #[test]
     fn public_addresses_are_allowed() {
-        for public in ["1.1.1.1", "104.18.7.192", "172.32.0.1", "100.128.0.1", "2606:4700::6812:7c0", "64:ff9b::101:101"] {
+        for public in [
+            "1.1.1.1",
+            "104.18.7.192",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::6812:7c0",
+            "64:ff9b::101:101",
+        ] {
             assert!(allowed(public, false), "{public}");
         }
     }
@@ -144,8 +151,19 @@ mod tests {
     #[test]
     fn private_addresses_need_permission() {
         for private in [
-            "127.0.0.1", "127.8.8.8", "10.1.2.3", "192.168.1.2", "172.16.0.1", "172.31.255.255", "100.64.0.1", "::1",
-            "fd12::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
+            "127.0.0.1",
+            "127.8.8.8",
+            "10.1.2.3",
+            "192.168.1.2",
+            "172.16.0.1",
+            "172.31.255.255",
+            "100.64.0.1",
+            "::1",
+            "fd12::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
         ] {
             assert!(!allowed(private, false), "{private} was allowed");
             assert!(allowed(private, true), "{private} was refused although permitted");
@@ -155,8 +173,20 @@ mod tests {
     #[test]
     fn metadata_services_are_out_of_reach_even_with_permission() {
         for never in [
-            "169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fe80::1", "fd00:ec2::254", "0.0.0.0", "::",
-            "255.255.255.255", "224.0.0.1", "ff02::1", "2001::1", "2001:db8::1", "198.18.0.1", "240.0.0.1",
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "fe80::1",
+            "fd00:ec2::254",
+            "0.0.0.0",
+            "::",
+            "255.255.255.255",
+            "224.0.0.1",
+            "ff02::1",
+            "2001::1",
+            "2001:db8::1",
+            "198.18.0.1",
+            "240.0.0.1",
         ] {
             assert!(!allowed(never, true), "{never} was allowed");
         }

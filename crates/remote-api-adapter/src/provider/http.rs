@@ -52,7 +52,11 @@ pub(crate) struct Transport {
 impl Transport {
     /// Builds the client. Redirects are not followed, and the environment's proxies are not used: both would lead to hosts
     /// that nobody configured.
-    pub(crate) fn new(provider: &str, timeouts: Timeouts, allow_private: bool) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(
+        provider: &str,
+        timeouts: Timeouts,
+        allow_private: bool,
+    ) -> Result<Self, reqwest::Error> {
         install_tls();
         let client = reqwest::Client::builder()
             .dns_resolver(Guard { allow_private }.resolver())
@@ -69,10 +73,6 @@ impl Transport {
             .user_agent(concat!("hybrid-llm/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { client, provider: provider.to_owned(), timeouts, drains: TaskTracker::new() })
-    }
-
-    pub(crate) const fn client(&self) -> &reqwest::Client {
-        &self.client
     }
 
     /// Sends a request and waits for the head of the response, whatever its status.
@@ -139,7 +139,8 @@ impl Transport {
             () if error.is_timeout() => (Code::Timeout, "did not take the connection in time"),
             () if error.is_connect() => (Code::Unavailable, "cannot be connected to"),
             () if error.is_builder() => {
-                let message = format!("{}: the request could not be built: {}", self.provider, causes(&error));
+                let message =
+                    format!("{}: the request could not be built: {}", self.provider, causes(&error));
                 return Failure::permanent(Fault::internal(message));
             }
             () => (Code::Upstream, "closed the connection before its answer"),

@@ -33,7 +33,7 @@ impl Deref for Text<'_> {
     }
 }
 
-impl<'de> Deserialize<'de> for Text<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Seen;
         impl<'de> Visitor<'de> for Seen {
@@ -223,7 +223,8 @@ impl<'o> Object<'o> {
         for (key, value) in fields.iter() {
             if self.keys.contains(&key) {
                 let field = format!("{path}.{key}");
-                let message = format!("{field} is given beside the modelled field, expected only one of them");
+                let message =
+                    format!("{field} is given beside the modelled field, expected only one of them");
                 return Err(Fault::invalid(field, message));
             }
             self.raw_dynamic(key, value.get());

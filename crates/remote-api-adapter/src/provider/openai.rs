@@ -6,8 +6,8 @@ mod client;
 mod decode;
 mod encode;
 mod error;
-mod stream;
 #[cfg(test)]
 mod golden;
+mod stream;
 
 pub(crate) use client::OpenAi;

@@ -16,8 +16,7 @@ const NAME_MAX: usize = 64;
 /// Shorter words are no keys.
 const KEY_MIN: usize = 8;
 /// How keys of the providers in use begin.
-const KEY_PREFIXES: [&str; 10] =
-    ["sk-", "sk_", "pk-", "gsk_", "xai-", "hf_", "AIza", "AKIA", "ASIA", "eyJ"];
+const KEY_PREFIXES: [&str; 10] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "hf_", "AIza", "AKIA", "ASIA", "eyJ"];
 
 /// An error as a provider tells it. Empty = not said.
 #[derive(Debug, Default)]
@@ -119,11 +118,14 @@ pub(crate) fn scrub(text: &str, key: Option<&str>) -> String {
     };
     let mut out = String::new();
     let mut bearer = false;
-    for word in without_key.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+    for word in
+        without_key.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty())
+    {
         if !out.is_empty() {
             out.push(' ');
         }
-        let secret = bearer || word.split(['"', '\'', ':', '=', ',', '(', ')', '<', '>', '`', '/']).any(looks_like_key);
+        let secret = bearer
+            || word.split(['"', '\'', ':', '=', ',', '(', ')', '<', '>', '`', '/']).any(looks_like_key);
         out.push_str(if secret { "[redacted]" } else { word });
         bearer = word.to_ascii_lowercase().ends_with("bearer");
     }

@@ -49,8 +49,7 @@ impl Parser {
                 self.line.clear();
             }
         }
-        self.hold(bytes)
-            .map_err(E::from)
+        self.hold(bytes).map_err(E::from)
     }
 
     /// The stream has ended: a last line or event may wait for its line break.

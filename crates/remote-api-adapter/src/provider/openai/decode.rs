@@ -22,7 +22,7 @@ use crate::provider::{
 };
 
 mod shape;
-pub(super) use shape::{Choice, Reply, Said, Usage};
+pub(super) use shape::{Reply, Usage};
 
 /// The provider's answer is not what the dialect says. Parsers' messages may quote the answer, so only the place is told.
 pub(super) fn malformed(provider: &str, what: &str, error: &serde_json::Error) -> Fault {
@@ -59,10 +59,14 @@ impl Tally {
         if let Some(error) = reply.error {
             return Err(Words::of_error(error.get()).refusal(None).into_failure(provider, None).fault);
         }
-        if self.id.is_empty() && let Some(id) = reply.id {
+        if self.id.is_empty()
+            && let Some(id) = reply.id
+        {
             self.id = id.into_string();
         }
-        if self.model.is_empty() && let Some(model) = reply.model {
+        if self.model.is_empty()
+            && let Some(model) = reply.model
+        {
             self.model = model.into_string();
         }
         if let Some(usage) = reply.usage {
@@ -139,7 +143,8 @@ impl Tally {
 /// # Errors
 /// `Upstream` for what is no chat completion; the provider's error where it sent one with status 200.
 pub(super) fn chat(provider: &str, body: &[u8]) -> Result<Completion, Fault> {
-    let reply: Reply<'_> = serde_json::from_slice(body).map_err(|error| malformed(provider, "an answer", &error))?;
+    let reply: Reply<'_> =
+        serde_json::from_slice(body).map_err(|error| malformed(provider, "an answer", &error))?;
     if reply.is_error() {
         return Err(Words::of_body(body).refusal(None).into_failure(provider, None).fault);
     }
@@ -194,7 +199,8 @@ pub(super) fn embeddings(provider: &str, body: &[u8], inputs: usize) -> Result<C
         );
         return Err(Fault::new(Code::Upstream, Origin::Provider, true, message));
     }
-    let embeddings = reply.data.into_iter().map(|vector| v1::Embedding { values: vector.embedding }).collect();
+    let embeddings =
+        reply.data.into_iter().map(|vector| v1::Embedding { values: vector.embedding }).collect();
     Ok(Completion {
         finish_reason: v1::FinishReason::Stop,
         usage: reply.usage.map(TokenUsage::from),

@@ -159,13 +159,16 @@ fn refuse_unanswerable(carried: &Fields<'_>) -> Result<(), Fault> {
 
 fn message(out: &mut Vec<u8>, message: &Message, path: &str) -> Result<(), Fault> {
     let mut object = Object::begin(out);
-    object.text("role", match message.role {
-        Role::System => "system",
-        Role::Developer => "developer",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-    });
+    object.text(
+        "role",
+        match message.role {
+            Role::System => "system",
+            Role::Developer => "developer",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        },
+    );
     match message.content.as_slice() {
         [] => object.raw("content", "null"),
         // plain text goes as a plain string, which every server understands

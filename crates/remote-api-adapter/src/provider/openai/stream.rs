@@ -39,7 +39,12 @@ impl From<TooLong> for Broken {
 
 impl Decoder {
     pub(super) fn new(provider: &str) -> Self {
-        Self { provider: provider.to_owned(), events: Parser::default(), tally: Tally::default(), done: false }
+        Self {
+            provider: provider.to_owned(),
+            events: Parser::default(),
+            tally: Tally::default(),
+            done: false,
+        }
     }
 
     /// Takes the next bytes; the pieces they complete go to `items`.
@@ -109,8 +114,8 @@ fn take(
         *done = true;
         return Ok(());
     }
-    let reply: Reply<'_> =
-        serde_json::from_slice(data).map_err(|error| Broken::Fault(malformed(provider, "a chunk", &error)))?;
+    let reply: Reply<'_> = serde_json::from_slice(data)
+        .map_err(|error| Broken::Fault(malformed(provider, "a chunk", &error)))?;
     if reply.is_error() {
         let words = Words::of_body(data);
         return Err(Broken::Fault(words.refusal(None).into_failure(provider, None).fault));

@@ -102,6 +102,9 @@ fn the_wait_is_read_in_each_of_its_forms() {
     assert_eq!(asked("retry-after", "Thu, 01 Jan 2026 00:00:05 GMT"), Some(Duration::from_secs(5)));
     assert_eq!(asked("retry-after", "Wed, 31 Dec 2025 23:59:00 GMT"), Some(Duration::ZERO));
     for nonsense in ["soon", "-1", "NaN", "1e400", "99999999999999999999"] {
-        assert!(asked("retry-after", nonsense).is_none_or(|wait| wait > Duration::from_secs(1_000)), "{nonsense}");
+        assert!(
+            asked("retry-after", nonsense).is_none_or(|wait| wait > Duration::from_secs(1_000)),
+            "{nonsense}"
+        );
     }
 }

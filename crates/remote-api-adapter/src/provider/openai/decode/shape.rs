@@ -127,7 +127,8 @@ impl Choice<'_> {
 impl CallPiece<'_> {
     /// `position` stands in for an index that is missing (whole answers have none).
     fn into_delta(self, position: u32) -> v1::ToolCallDelta {
-        let (name, arguments) = self.function.map_or((None, None), |function| (function.name, function.arguments));
+        let (name, arguments) =
+            self.function.map_or((None, None), |function| (function.name, function.arguments));
         let arguments_json = match arguments.map(RawValue::get) {
             None | Some("null") => String::new(),
             Some(json) => match serde_json::from_str::<Text<'_>>(json) {
