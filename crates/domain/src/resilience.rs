@@ -1,3 +1,4 @@
-//! How the system holds when others fail. Policies only: time and chance are arguments.
+//! What to do when something fails: pure rules with time and chance as arguments.
 
+pub mod cooldown;
 pub mod retry;

@@ -81,7 +81,7 @@ impl OpenAi {
                 let inputs = request.inputs.len();
                 Box::new(Whole::new(self, response, request_id, Reading::Embeddings { inputs }))
             }
-            // a server without streaming answers whole; so may one that was asked to stream
+            // a server without streaming answers whole, also when asked to stream
             _ if !streams || is_json => Box::new(Whole::new(self, response, request_id, Reading::Chat)),
             _ => Box::new(Streamed {
                 decoder: Some(Decoder::new(&self.name)),
