@@ -67,7 +67,11 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     };
     let load = bus::executor::Load::default();
     let announcement = bus::Announcement::default();
-    announce(&process, &bus, &adapter, &announcement, load.clone()).await?;
+    let control = match bus.control_when_ready(&stop).await {
+        Err(_) if stop.is_cancelled() => return Ok(()),
+        other => other?,
+    };
+    announce(&process, &bus, control, &adapter, &announcement, load.clone());
 
     let at = Execute { plane: Plane::Cloud, machine, executor: route::EXECUTOR.to_owned() };
     let ready = {
@@ -95,18 +99,19 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
 }
 
 /// Makes the deployments known, and keeps what is known of them up to date.
-async fn announce(
+fn announce(
     process: &Process,
     bus: &bus::Bus,
+    control: bus::control::Control,
     adapter: &Arc<Adapter>,
     announcement: &bus::Announcement,
     load: bus::executor::Load,
-) -> anyhow::Result<()> {
+) {
     announcement.set_deployments(adapter.routes.registered());
     let clock = process.clock.clone();
     let announcer = bus::Announcer {
         bus: bus.clone(),
-        control: bus.control().await?,
+        control,
         version: service_runtime::VERSION,
         now_unix_ms: Arc::new(move || clock.now_unix_ms()),
         load,
@@ -131,7 +136,6 @@ async fn announce(
             told.set_deployments(deployments);
         }
     });
-    Ok(())
 }
 
 /// Logs each deployment that went down or came back, once.
