@@ -137,14 +137,10 @@ fn connect(
     let transport = Transport::new(&name, timeouts, allow_private)
         .map_err(|error| anyhow::Error::new(error).context(format!("no HTTP client for provider {name}")))?;
     let client: Box<dyn Provider> = match kind {
-        Kind::OpenAi => Box::new(OpenAi {
-            name: name.clone(),
-            base_url,
-            headers,
-            credential: api_key.map(Credential::new),
-            transport,
-            clock: clock.clone(),
-        }),
+        Kind::OpenAi => {
+            let credential = api_key.map(Credential::new);
+            Box::new(OpenAi::new(name.clone(), &base_url, headers, credential, transport, clock.clone())?)
+        }
     };
     let upstream = Upstream {
         name,

@@ -1,4 +1,5 @@
 //! The real program on a real nats-server, calling a real HTTP server that speaks OpenAI's dialect.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail as the tests do")]
 
 use std::{net::SocketAddr, path::Path, process::Command, time::Duration};
 

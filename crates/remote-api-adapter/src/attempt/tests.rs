@@ -350,6 +350,20 @@ async fn a_server_that_is_not_there_is_unavailable() {
 }
 
 #[tokio::test]
+async fn a_server_without_tls_at_an_https_address_is_unavailable() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("https://{}/v1", listener.local_addr().unwrap());
+    let mut server = tokio::task::JoinSet::new();
+    server.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 no\r\n\r\n").await;
+        }
+    });
+    let fault = ask(&adapter_of(&settings(&base_url, "")), &question(true)).await.1.unwrap_err();
+    assert_eq!((fault.code, fault.retryable), (Code::Unavailable, true), "{fault}");
+}
+
+#[tokio::test]
 async fn a_refused_key_is_read_once_more_and_never_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
@@ -371,6 +385,18 @@ async fn a_refused_key_is_read_once_more_and_never_repeated() {
     let keys: Vec<String> = upstream.seen().iter().map(|seen| seen.head.clone()).collect();
     assert!(keys[1].contains("authorization: bearer canary-first"));
     assert!(keys[2].contains("authorization: bearer canary-other"));
+}
+
+#[tokio::test]
+async fn a_key_is_not_repeated_from_inside_an_answer_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    std::fs::write(&path, "canary-first").unwrap();
+    let event = b"data: {\"error\":{\"message\":\"no credit for canary-first\"}}\n\n";
+    let upstream = Upstream::start([vec![Act::Send(stream_bytes(event))]]).await;
+    let adapter = adapter(&upstream, &format!("api_key = {{ file = {path:?} }}"));
+    let fault = ask(&adapter, &question(true)).await.1.unwrap_err();
+    assert!(fault.message.ends_with("no credit for [redacted]"), "{fault:?}");
 }
 
 #[tokio::test]

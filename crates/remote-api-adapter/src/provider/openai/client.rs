@@ -17,16 +17,17 @@ use wire::v1;
 
 use super::{
     decode,
-    encode::{self, Encoded},
+    encode::{self, Encoded, Endpoint},
     error::Words,
     stream::{self, Decoder},
 };
 use crate::{
+    config::Invalid,
     credential::{Credential, Key},
     provider::{
         Answer, Call, Completion, Failure, Provider, Step,
         http::{Body, Gather, Transport},
-        refusal::retry_after,
+        refusal::{retry_after, scrub},
     },
 };
 
@@ -36,33 +37,52 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// One configured server of the dialect.
 pub(crate) struct OpenAi {
-    pub(crate) name: String,
-    /// Without a slash at its end.
-    pub(crate) base_url: Url,
+    name: String,
+    chat_completions: Url,
+    embeddings: Url,
     /// Sent with each call.
-    pub(crate) headers: HeaderMap,
+    headers: HeaderMap,
     /// Absent: the server wants no key.
-    pub(crate) credential: Option<Credential>,
-    pub(crate) transport: Transport,
-    pub(crate) clock: Clock,
+    credential: Option<Credential>,
+    transport: Transport,
+    clock: Clock,
 }
 
 impl OpenAi {
+    /// # Errors
+    /// The base URL cannot have a path below it.
+    pub(crate) fn new(
+        name: String,
+        base_url: &Url,
+        headers: HeaderMap,
+        credential: Option<Credential>,
+        transport: Transport,
+        clock: Clock,
+    ) -> Result<Self, Invalid> {
+        let below = |endpoint: Endpoint| {
+            let url = format!("{}/{}", base_url.as_str().trim_end_matches('/'), endpoint.path());
+            Url::parse(&url).map_err(|error| Invalid::new("base_url", format!("gives {url:?}: {error}")))
+        };
+        let (chat_completions, embeddings) =
+            (below(Endpoint::ChatCompletions)?, below(Endpoint::Embeddings)?);
+        Ok(Self { name, chat_completions, embeddings, headers, credential, transport, clock })
+    }
+
     async fn call(&self, call: Call<'_>) -> Result<Box<dyn Answer>, Failure> {
         let started = Instant::now();
-        let encoded = encode::encode(call).map_err(Failure::permanent)?;
+        let Encoded { endpoint, body } = encode::encode(call).map_err(Failure::permanent)?;
+        let body = bytes::Bytes::from(body);
         let streams = call.request.streams();
-        let key = self.key().map_err(Failure::permanent)?;
-        let body = bytes::Bytes::from(encoded.body);
-        let encoded = Encoded { body: Vec::new(), ..encoded };
+        let first_by = started + self.transport.timeouts.first_token;
         let send = async |key: Option<&Key>| {
-            let request = self.request(&encoded, body.clone(), streams, key).map_err(Failure::permanent)?;
+            let request = self.request(endpoint, body.clone(), streams, key);
             if streams {
-                self.transport.send_by(request, started + self.transport.timeouts.first_token).await
+                self.transport.send_by(request, first_by).await
             } else {
                 self.transport.send(request).await
             }
         };
+        let mut key = self.key().map_err(Failure::permanent)?;
         let mut response = send(key.as_deref()).await?;
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some((credential, refused)) = self.credential.as_ref().zip(key.as_ref())
@@ -70,6 +90,7 @@ impl OpenAi {
         {
             tracing::info!(provider = %self.name, "the key was refused and another one found, trying again");
             response = send(Some(&new)).await?;
+            key = Some(new);
         }
         if !response.status().is_success() {
             return Err(self.refused(response, key.as_deref()).await);
@@ -79,17 +100,18 @@ impl OpenAi {
         Ok(match call.request {
             Request::Embed(request) => {
                 let inputs = request.inputs.len();
-                Box::new(Whole::new(self, response, request_id, Reading::Embeddings { inputs }))
+                Box::new(self.whole(response, request_id, key, Reading::Embeddings { inputs }))
             }
             // a server without streaming answers whole, also when asked to stream
-            _ if !streams || is_json => Box::new(Whole::new(self, response, request_id, Reading::Chat)),
+            _ if !streams || is_json => Box::new(self.whole(response, request_id, key, Reading::Chat)),
             _ => Box::new(Streamed {
                 decoder: Some(Decoder::new(&self.name)),
                 body: Some(self.transport.body(response)),
                 transport: self.transport.clone(),
                 provider: self.name.clone(),
                 request_id,
-                first_by: Some(started + self.transport.timeouts.first_token),
+                key,
+                first_by: Some(first_by),
                 ended: None,
             }),
         })
@@ -105,15 +127,16 @@ impl OpenAi {
 
     fn request(
         &self,
-        encoded: &Encoded,
+        endpoint: Endpoint,
         body: bytes::Bytes,
         streams: bool,
         key: Option<&Key>,
-    ) -> Result<reqwest::Request, Fault> {
-        let url = format!("{}/{}", self.base_url.as_str().trim_end_matches('/'), encoded.endpoint.path());
-        let url = Url::parse(&url)
-            .map_err(|error| Fault::internal(format!("{}: {url} is no address: {error}", self.name)))?;
-        let mut request = reqwest::Request::new(Method::POST, url);
+    ) -> reqwest::Request {
+        let url = match endpoint {
+            Endpoint::ChatCompletions => &self.chat_completions,
+            Endpoint::Embeddings => &self.embeddings,
+        };
+        let mut request = reqwest::Request::new(Method::POST, url.clone());
         let headers = request.headers_mut();
         headers.extend(self.headers.clone());
         headers.insert(CONTENT_TYPE, JSON);
@@ -122,7 +145,18 @@ impl OpenAi {
             headers.insert(AUTHORIZATION, key.bearer.clone());
         }
         *request.body_mut() = Some(body.into());
-        Ok(request)
+        request
+    }
+
+    fn whole(
+        &self,
+        response: Response,
+        request_id: String,
+        key: Option<Arc<Key>>,
+        reading: Reading,
+    ) -> Whole {
+        let (transport, provider) = (self.transport.clone(), self.name.clone());
+        Whole { transport, provider, response: Some(response), request_id, key, reading }
     }
 
     async fn refused(&self, response: Response, key: Option<&Key>) -> Failure {
@@ -150,6 +184,12 @@ fn header(response: &Response, name: &HeaderName) -> String {
     text.chars().take(128).collect()
 }
 
+/// A provider's error inside an answer may repeat the key it was called with.
+fn discreet(mut fault: Fault, key: Option<&Key>) -> Fault {
+    fault.message = scrub(&fault.message, key.map(Key::expose));
+    fault
+}
+
 /// How a whole answer is read.
 #[derive(Debug, Clone, Copy)]
 enum Reading {
@@ -163,15 +203,11 @@ struct Whole {
     provider: String,
     response: Option<Response>,
     request_id: String,
+    key: Option<Arc<Key>>,
     reading: Reading,
 }
 
 impl Whole {
-    fn new(client: &OpenAi, response: Response, request_id: String, reading: Reading) -> Self {
-        let (transport, provider) = (client.transport.clone(), client.name.clone());
-        Self { transport, provider, response: Some(response), request_id, reading }
-    }
-
     async fn read(&mut self) -> Result<Step, Fault> {
         let Some(response) = self.response.take() else {
             return Err(Fault::internal("a whole answer was read twice"));
@@ -187,7 +223,7 @@ impl Whole {
 
 impl Answer for Whole {
     fn next(&mut self) -> BoxFuture<'_, Result<Step, Fault>> {
-        self.read().boxed()
+        async { self.read().await.map_err(|fault| discreet(fault, self.key.as_deref())) }.boxed()
     }
 }
 
@@ -206,6 +242,7 @@ struct Streamed {
     decoder: Option<Decoder>,
     body: Option<Body>,
     request_id: String,
+    key: Option<Arc<Key>>,
     /// Until the first piece: when it is too late for it.
     first_by: Option<Instant>,
     /// How it ended, when pieces had to be handed out before saying so.
@@ -283,6 +320,6 @@ impl Streamed {
 
 impl Answer for Streamed {
     fn next(&mut self) -> BoxFuture<'_, Result<Step, Fault>> {
-        self.step().boxed()
+        async { self.step().await.map_err(|fault| discreet(fault, self.key.as_deref())) }.boxed()
     }
 }
