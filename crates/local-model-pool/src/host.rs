@@ -84,7 +84,8 @@ async fn serve(
         resident_bytes: resident_bytes(),
         load_ms: u64::try_from(facts.load.as_millis()).unwrap_or(u64::MAX),
     };
-    let at = Execute { plane: Plane::Local, machine: bus.machine().clone(), executor: model.executor.clone() };
+    let at =
+        Execute { plane: Plane::Local, machine: bus.machine().clone(), executor: model.executor.clone() };
     let clock = process.clock.clone();
     let executor = EngineExecutor::new(engine, model.clone(), bus.machine().clone(), clock, reports.clone());
     let announce = || reports.send(Event::Ready(ready));

@@ -70,7 +70,10 @@ impl Leases {
             Ok(()) => Ok(held),
             Err(Refused::Silent(reason)) if !gpu => {
                 if !self.told.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(reason, "vram-optimizer does not answer, models are loaded without leases");
+                    tracing::warn!(
+                        reason,
+                        "vram-optimizer does not answer, models are loaded without leases"
+                    );
                 }
                 Ok(held)
             }
@@ -142,7 +145,11 @@ impl Held {
             match self.take().await {
                 Err(Refused::Answered(again)) if self.wanted.gpu => return again,
                 Err(Refused::Answered(_)) if had_one => {
-                    tracing::warn!(holder = self.wanted.holder, reason, "a model in system memory has lost its lease");
+                    tracing::warn!(
+                        holder = self.wanted.holder,
+                        reason,
+                        "a model in system memory has lost its lease"
+                    );
                 }
                 _ => {}
             }

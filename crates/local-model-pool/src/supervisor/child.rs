@@ -68,7 +68,9 @@ impl Child {
                 let line = std::mem::take(&mut self.line);
                 match serde_json::from_slice(&line) {
                     Ok(event) => return Ok(event),
-                    Err(error) => tracing::warn!(%error, bytes = line.len(), "an engine wrote a line that is no event"),
+                    Err(error) => {
+                        tracing::warn!(%error, bytes = line.len(), "an engine wrote a line that is no event")
+                    }
                 }
             } else if !read.is_ok_and(|read| read > 0) {
                 return Err(self.exit().await);
