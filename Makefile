@@ -49,7 +49,7 @@ check-config:
 	@scripts/check-config.sh
 
 proto: ## Generate the messages from proto/ again
-	UPDATE_GENERATED=1 cargo test --locked -p wire --test generated
+	UPDATE_GENERATED=1 cargo test --locked -p proto
 
 bench: setup ## Measure the system beside the upstream alone and the floor of the design
 	cargo build --locked --release

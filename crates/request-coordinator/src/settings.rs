@@ -28,7 +28,7 @@ pub struct Section {
     /// Health and metrics.
     pub admin_listen: SocketAddr,
     /// The OpenAI-compatible interface.
-    pub api_listen: SocketAddr,
+    pub listen: SocketAddr,
     /// Keys that callers must show, on HTTP and on the bus; none = everybody who reaches the port may ask.
     pub api_keys: Vec<Secret>,
     /// Largest HTTP body, bytes.
@@ -49,7 +49,7 @@ impl Default for Section {
     fn default() -> Self {
         Self {
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7071)),
-            api_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
             api_keys: Vec::new(),
             body_bytes_max: 8 << 20,
             requests_max: 1_024,

@@ -37,7 +37,7 @@ pub(crate) async fn start(
     tasks: &Tasks,
     stop: &CancellationToken,
 ) -> Result<(), http::BindError> {
-    let listener = http::bind(settings.api_listen, "request-coordinator.api_listen").await?;
+    let listener = http::bind(settings.listen, "request-coordinator.listen").await?;
     tracing::info!(address = ?listener.local_addr().ok(), "the OpenAI-compatible interface listens");
     let router = router(Arc::clone(coordinator), settings.body_bytes_max);
     let limits = http::Limits { connections_max: settings.connections_max, ..http::Limits::default() };

@@ -145,7 +145,8 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
             Ok(_) => Fault::invalid("body", format!("the body is no JSON of the expected shape: {plain}")),
             Err(error) => {
                 let path = error.path().to_string();
-                let path = if path == "." { "body".to_owned() } else { path };
+                // `.` is the whole body, `?` a place that flattening hides
+                let path = if path == "." || path == "?" { "body".to_owned() } else { path };
                 Fault::invalid(path.clone(), format!("{path}: {}", error.into_inner()))
             }
         }

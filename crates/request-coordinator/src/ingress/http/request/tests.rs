@@ -25,7 +25,8 @@ fn errors_name_the_path() {
     for (json, field) in [
         ("{", "body"),
         (r#"{"model":"m"}"#, "body"),
-        (r#"{"messages":[{"role":"user","content":"a"}],"temperature":"hot"}"#, "body"),
+        (r#"{"model":"m","messages":[{"content":"a"}]}"#, "messages[0]"),
+        (r#"{"messages":[{"role":"user","content":"a"}],"temperature":"hot"}"#, "temperature"),
         (r#"{"messages":[{"role":"king","content":"a"}]}"#, "messages[0].role"),
         (r#"{"messages":[{"role":"user","content":[{"text":"a"}]}]}"#, "messages[0].content[0].type"),
         (r#"{"messages":[{"role":"user","content":"a"}],"n":3}"#, "n"),
