@@ -210,6 +210,7 @@ impl Supervisor {
         };
         let end = match Child::start(&self.launch, &self.config.name) {
             Ok(mut child) => {
+                child.id().inspect(|process| lease.used_by(*process));
                 let end = self.watch(&mut child, &lease, stop).await;
                 child.end(END_GRACE).await;
                 end

@@ -450,8 +450,9 @@ async fn a_model_waits_for_its_memory_and_gives_it_back() {
     assert!(refused.message.contains("a game has taken the memory"), "{refused:?}");
     // It is tried again by itself, and now there is room.
     fixture.until_state("demo", DeploymentState::Warm).await;
+    let engines = fixture.engines();
     fixture.pool.stop(PATIENCE).await.unwrap();
-    let mut bytes = vec![];
+    let (mut bytes, mut named) = (vec![], false);
     let mut released = false;
     while let Ok(action) = asks.try_recv() {
         match action {
@@ -460,10 +461,12 @@ async fn a_model_waits_for_its_memory_and_gives_it_back() {
                 bytes.push(acquire.bytes);
             }
             Action::Release(release) => released = release.lease_id == "lease-1",
-            Action::Renew(_) | Action::List(_) => {}
+            Action::Renew(renew) => named |= renew.pids == engines,
+            Action::List(_) => {}
         }
     }
     assert_eq!(bytes.len(), 2, "{bytes:?}");
     assert!(bytes[0] > 2_000_000 && bytes[0] < 200_000_000, "{bytes:?}");
+    assert!(named, "no renewal named the engine's process {engines:?}");
     assert!(released, "the lease was kept");
 }

@@ -57,6 +57,11 @@ impl Child {
         Ok(Self { process, stdin, stdout, line: Vec::new() })
     }
 
+    /// Its process id, while it lives.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// The next event, or the end. Dropping the future loses nothing.
     pub(super) async fn event(&mut self) -> Result<Event, Exit> {
         loop {
