@@ -43,7 +43,7 @@ use crate::{
     metrics::Metrics,
     registration::Instance,
     registry::{INSTANCES_MAX, Registry},
-    reload::Files,
+    reload::{Files, Told},
     view::Views,
 };
 
@@ -59,6 +59,8 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let files = Files { agents: config.agents_file.clone(), policies: config.policies_file.clone() };
     let marks = files.marks().await;
     let catalog = Arc::new(Catalog::load(&files.agents, &files.policies).await?);
+    let catalog_health = process.health.component("catalog");
+    catalog_health.set_ready(true, "");
     let stop = process.shutdown.token();
     let bus_health = process.health.component("bus");
     let bucket_health = process.health.component("control-bucket");
@@ -113,9 +115,10 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     );
     spawn("snapshot", Box::pin(writing));
     spawn("forget", Box::pin(bucket::forget(control.clone(), forgotten, stop.clone())));
+    let told = Told { metrics, health: catalog_health };
     process
         .tasks
-        .spawn("reload", files.watch(marks, config.reload_interval, catalogs_in, metrics, stop.clone()));
+        .spawn("reload", files.watch(marks, config.reload_interval, catalogs_in, told, stop.clone()));
     serve(&process, &bus, &control, &latest, written_revision).await.context("cannot serve on the bus")?;
 
     stop.cancelled().await;

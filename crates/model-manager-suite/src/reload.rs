@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
+use service_runtime::Component;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -14,10 +15,27 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{catalog::Catalog, metrics::Metrics};
+use crate::{
+    catalog::{Catalog, CatalogError},
+    metrics::Metrics,
+};
 
 /// How a change of a file shows.
 type Mark = Option<(SystemTime, u64)>;
+
+/// Who hears how it went: a refused file leaves the service ready, and shows.
+pub(crate) struct Told {
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Component,
+}
+
+impl Told {
+    fn reloaded(&self, error: Option<&CatalogError>) {
+        self.metrics.reloaded(error.is_none());
+        let detail = error.map(|error| format!("refused, what was in force stays: {error}"));
+        self.health.set_ready(true, detail.unwrap_or_default());
+    }
+}
 
 /// Where the catalog comes from.
 #[derive(Debug, Clone)]
@@ -41,7 +59,7 @@ impl Files {
         mut seen: [Mark; 2],
         every: Duration,
         catalogs: mpsc::Sender<Arc<Catalog>>,
-        metrics: Metrics,
+        told: Told,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let mut hangup = signal(SignalKind::hangup()).context("cannot install a handler for SIGHUP")?;
@@ -65,13 +83,13 @@ impl Files {
                         aliases = catalog.aliases.len(),
                         "files read again"
                     );
-                    metrics.reloaded(true);
+                    told.reloaded(None);
                     if catalogs.send(Arc::new(catalog)).await.is_err() {
                         return Ok(());
                     }
                 }
                 Err(error) => {
-                    metrics.reloaded(false);
+                    told.reloaded(Some(&error));
                     tracing::error!(%error, "file refused, what was in force stays");
                 }
             }
