@@ -10,7 +10,9 @@ const RETRY_MAX_MS = 10000;
 const RECENT_EVERY_MS = 1000;
 
 let token = sessionStorage.getItem("read-token") ?? "";
+const openedAt = Date.now();
 let lastEventAt = 0;
+let signedOut = false;
 let shownCommits = null;
 let recentAskedAt = 0;
 let failedOnly = false;
@@ -74,17 +76,15 @@ async function run() {
   while (mine === generation) {
     const started = Date.now();
     const controller = new AbortController();
+    // A connection that is silent for long is dead whatever it says.
     const watchdog = setInterval(() => {
-      const since = Date.now() - Math.max(lastEventAt, started);
-      if (since < STALE_AFTER_MS) return;
-      stale();
-      // A connection that is silent for long is dead whatever it says.
-      if (since > 3 * STALE_AFTER_MS) controller.abort();
-    }, 500);
+      if (Date.now() - Math.max(lastEventAt, started) > 3 * STALE_AFTER_MS) controller.abort();
+    }, 1000);
     try {
       await follow(controller.signal);
     } catch (error) {
       if (error instanceof Unauthorized) {
+        signedOut = true;
         renderConnection("stale", "Token needed");
         showSignIn(true, token !== "");
         clearInterval(watchdog);
@@ -93,13 +93,13 @@ async function run() {
     }
     clearInterval(watchdog);
     if (lastEventAt >= started) pause = RETRY_MIN_MS;
-    if (Date.now() - lastEventAt >= STALE_AFTER_MS) stale();
     await new Promise((resume) => setTimeout(resume, pause * (0.75 + Math.random() / 2)));
     pause = Math.min(pause * 2, RETRY_MAX_MS);
   }
 }
 
-function stale() {
+function tellWhenStale() {
+  if (signedOut || Date.now() - Math.max(lastEventAt, openedAt) < STALE_AFTER_MS) return;
   const text = lastEventAt === 0
     ? "No answer from the hub, trying again"
     : `Stale: nothing new since ${new Date(lastEventAt).toLocaleTimeString()}, trying again`;
@@ -110,6 +110,7 @@ document.getElementById("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   token = document.getElementById("token").value.trim();
   sessionStorage.setItem("read-token", token);
+  signedOut = false;
   showSignIn(false, false);
   run();
 });
@@ -134,4 +135,5 @@ for (const id of ["csv", "jsonl"]) {
   });
 }
 
+setInterval(tellWhenStale, 500);
 run();

@@ -188,7 +188,7 @@ function attemptRow(attempt) {
   mark.className = `outcome ${attempt.outcome}`;
   mark.textContent = attempt.outcome;
   outcome.append(mark);
-  if (attempt.error_code) {
+  if (attempt.error_code && attempt.error_code !== attempt.outcome) {
     const code = document.createElement("span");
     code.className = "code";
     code.textContent = attempt.error_code.replaceAll("_", " ");
