@@ -29,6 +29,7 @@ use futures::StreamExt;
 use prost::Message;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 use wire::{
     subject::{self, Execute, Subject},
     v1,
@@ -86,16 +87,18 @@ impl Load {
     pub fn in_flight(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
-}
 
-struct InFlight(Load);
-
-impl InFlight {
-    fn enter(load: &Load) -> Self {
-        load.0.fetch_add(1, Ordering::Relaxed);
-        Self(load.clone())
+    /// One more, until the guard is dropped.
+    #[must_use]
+    pub fn enter(&self) -> InFlight {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.clone())
     }
 }
+
+/// A request that is counted in a [`Load`].
+#[derive(Debug)]
+pub struct InFlight(Load);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -159,7 +162,9 @@ pub async fn serve<E: Executor>(
             request = requests.next() => match request {
                 Some(request) => {
                     let shared = shared.clone();
-                    tasks.spawn(async move { shared.handle(request).await });
+                    let span = tracing::info_span!("execute", otel.kind = "server");
+                    crate::trace::continue_from(&span, request.headers.as_ref());
+                    tasks.spawn(async move { shared.handle(request).await }.instrument(span));
                 }
                 None => return Err(PublishError::Closed("the subscription ended".to_owned())),
             },
@@ -240,7 +245,7 @@ impl<E: Executor> Shared<E> {
                 format!("request_id is {id:?}, which is running here already"),
             ));
         };
-        let _in_flight = InFlight::enter(&self.load);
+        let _in_flight = self.load.enter();
         let limit = if request.deadline_ms == 0 {
             DEFAULT_DEADLINE
         } else {

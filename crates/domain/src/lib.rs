@@ -8,6 +8,8 @@ pub mod fault;
 pub mod id;
 pub mod inference;
 pub mod pricing;
+pub mod resilience;
 pub mod routing;
 pub mod tokens;
 pub mod units;
+pub mod vram;

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let idle = process.health.component("idle");
     process.serve_admin(settings.idle.admin_listen, axum::Router::new()).await?;
-    idle.set_ready(true, "idling");
+    tracing::info_span!("start").in_scope(|| idle.set_ready(true, "idling"));
     match settings.idle.ending {
         Ending::WhenAsked => {}
         Ending::Never => std::future::pending().await,

@@ -101,3 +101,6 @@ async fn metrics(State(state): State<AdminState>) -> Response {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

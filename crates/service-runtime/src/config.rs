@@ -6,6 +6,7 @@
 
 mod error;
 mod layer;
+mod redact;
 mod section;
 mod source;
 
@@ -22,6 +23,7 @@ pub(crate) use source::Sources;
 use crate::process::Node;
 use error::Key;
 use layer::Stack;
+use redact::redact;
 
 /// Sections that every service's file may have, beside those of the services.
 const COMMON: [&str; 3] = ["node", "telemetry", "bus"];
@@ -121,24 +123,5 @@ impl<S: Serialize> Loaded<S> {
     }
 }
 
-/// Takes user and password out of every `scheme://user:password@host`.
-fn redact(value: &mut toml::Value) {
-    match value {
-        toml::Value::String(text) => {
-            if let Some(redacted) = without_user_info(text) {
-                *text = redacted;
-            }
-        }
-        toml::Value::Array(items) => items.iter_mut().for_each(redact),
-        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| redact(value)),
-        _ => {}
-    }
-}
-
-fn without_user_info(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once("://")?;
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(authority_end)?;
-    let (_, host) = authority.rsplit_once('@')?;
-    Some(format!("{scheme}://[redacted]@{host}{path}"))
-}
+#[cfg(test)]
+mod tests;

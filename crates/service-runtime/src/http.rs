@@ -137,3 +137,6 @@ async fn connection(
         tracing::debug!(%peer, %error, "connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests;

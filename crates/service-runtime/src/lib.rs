@@ -20,6 +20,8 @@ pub mod secret;
 pub mod shutdown;
 pub mod tasks;
 mod telemetry;
+#[cfg(test)]
+mod testing;
 
 pub use admin::AdminError;
 pub use clock::Clock;

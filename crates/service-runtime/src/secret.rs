@@ -7,12 +7,13 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use secrecy::zeroize::Zeroizing;
 pub use secrecy::{ExposeSecret, SecretString};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// Larger than any key or certificate chain; a file beyond it was named by mistake.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
+const SECRET_BYTES_MAX: usize = 64 * 1024;
 
 /// What a refused inline value is told. The loader recognises it and leaves the value out of its message.
 pub(crate) const EXPECTED: &str =
@@ -50,29 +51,33 @@ impl Secret {
             Source::File(path) => read(path)?,
             Source::Env(name) => match std::env::var_os(name) {
                 None => return Err(SecretError::NotSet { name: name.clone() }),
-                Some(value) => {
-                    value.into_string().map_err(|_| SecretError::NotText { origin: self.to_string() })?
-                }
+                Some(value) => Zeroizing::new(value.into_string().map_err(|_| self.not_text())?.into_bytes()),
             },
         };
-        // `zeroize` wipes the boxed string on drop; what `trim` cuts off is at most a line break.
-        let value = SecretString::from(text.trim_end_matches(['\r', '\n']));
-        if value.expose_secret().is_empty() {
+        let text = std::str::from_utf8(&text).map_err(|_| self.not_text())?.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
             return Err(SecretError::Empty { origin: self.to_string() });
         }
-        Ok(value)
+        Ok(SecretString::from(text))
+    }
+
+    fn not_text(&self) -> SecretError {
+        SecretError::NotText { origin: self.to_string() }
     }
 }
 
-fn read(path: &Path) -> Result<String, SecretError> {
+/// The bytes of a file, wiped when dropped.
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let failed = |source| SecretError::Unreadable { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
+    let limit = SECRET_BYTES_MAX + 1;
+    // Room for everything at once, because a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
     let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > SECRET_BYTES_MAX {
+    file.take(limit as u64).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > SECRET_BYTES_MAX {
         return Err(SecretError::TooLong { path: path.to_owned() });
     }
-    String::from_utf8(bytes).map_err(|_| SecretError::NotText { origin: format!("file {}", path.display()) })
+    Ok(bytes)
 }
 
 impl fmt::Display for Secret {
@@ -214,3 +219,6 @@ impl<'de> Visitor<'de> for SecretVisitor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -196,3 +196,6 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
 pub(crate) fn chain(error: &anyhow::Error) -> String {
     format!("{error:#}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,13 +125,18 @@ fn tracer_provider(endpoint: &str, resource: Resource) -> anyhow::Result<SdkTrac
     Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
 }
 
+/// Transport is quiet unless `telemetry.log_filter` names it.
+fn log_filter(settings: &TelemetrySettings) -> anyhow::Result<EnvFilter> {
+    let quiet = TRANSPORT.map(|target| format!("{target}=warn")).join(",");
+    EnvFilter::try_new(format!("{quiet},{}", settings.log_filter))
+        .context("telemetry.log_filter is not a log filter")
+}
+
 fn log_layer<S>(settings: &TelemetrySettings) -> anyhow::Result<Box<dyn Layer<S> + Send + Sync>>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
-    let quiet = TRANSPORT.map(|target| format!("{target}=warn")).join(",");
-    let filter = EnvFilter::try_new(format!("{quiet},{}", settings.log_filter))
-        .context("telemetry.log_filter is not a log filter")?;
+    let filter = log_filter(settings)?;
     let layer = fmt::layer().with_writer(std::io::stderr);
     Ok(match settings.log_format {
         LogFormat::Text => layer.compact().with_ansi(false).with_filter(filter).boxed(),
@@ -149,3 +154,6 @@ where
     });
     tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours)
 }
+
+#[cfg(test)]
+mod tests;

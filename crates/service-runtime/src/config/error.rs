@@ -19,7 +19,7 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Line, column and what was expected.
+        /// The line and what was expected there.
         message: String,
     },
     /// A section that no service has.

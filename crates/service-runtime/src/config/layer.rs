@@ -7,6 +7,7 @@ use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
 
 use super::error::{ConfigError, Key};
+use super::redact::without_user_info;
 use super::source::{nest, parse_value};
 use crate::secret;
 
@@ -152,7 +153,10 @@ impl Stack {
         let mut path = error.path;
         match error.kind {
             Kind::UnknownField(name, expected) => {
-                path.push(name);
+                // The path ends with the key unless serde had buffered the table, as it does for tagged enums.
+                if path.last() != Some(&name) {
+                    path.push(name);
+                }
                 let origin = self.origin(&path);
                 let expected = match expected {
                     [] => "no keys here".to_owned(),
@@ -196,7 +200,9 @@ impl Stack {
     fn shown(&self, path: &[String]) -> Option<String> {
         let merged = Value::from(self.merged());
         let text = match at(&merged, path)? {
-            Value::String(_, text) => format!("{text:?}"),
+            Value::String(_, text) => {
+                format!("{:?}", without_user_info(text).as_ref().unwrap_or(text))
+            }
             Value::Char(_, c) => format!("{c:?}"),
             Value::Bool(_, b) => b.to_string(),
             Value::Num(_, number) => match (number.to_u128(), number.to_i128(), number.to_f64()) {

@@ -67,11 +67,19 @@ impl Sources {
 
 fn file_layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let syntax = |message: String| ConfigError::Syntax { path: path.to_owned(), message };
-    let table: toml::Table = toml::from_str(text).map_err(|error| syntax(error.to_string()))?;
+    // The error's own display repeats the line, which may hold what should not be in a log.
+    let table: toml::Table = toml::from_str(text)
+        .map_err(|error| syntax(format!("line {}: {}", line(text, error.span()), error.message())))?;
     let Ok(Value::Dict(_, dict)) = Value::serialize(table) else {
         return Err(syntax("expected a table of sections".to_owned()));
     };
     Ok(Layer::file(path.display().to_string(), dict))
+}
+
+/// The line, counted from 1, that a span starts on.
+fn line(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
+    let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
+    before.matches('\n').count() + 1
 }
 
 /// `HYBRID_REMOTE_API_ADAPTER__RETRY__ATTEMPTS_MAX` is `remote-api-adapter.retry.attempts_max`.

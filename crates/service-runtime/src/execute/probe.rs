@@ -63,3 +63,6 @@ fn reason(answer: &str) -> Option<String> {
         .collect();
     (!waiting.is_empty()).then(|| waiting.join(", "))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! `make bench`: see `docs/benchmarks.md`.
+
+mod arguments;
+mod comparison;
+
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+
+use anyhow::Context as _;
+use arguments::{Arguments, Part};
+use bench::floor::{gateway, worker};
+use clap::Parser as _;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> anyhow::Result<std::process::ExitCode> {
+    let Arguments { part, comparison } = Arguments::parse();
+    // The load generator and the upstream get one thread, as they get one core; the floor runs as the services do.
+    let runtime = match part {
+        None | Some(Part::Upstream { .. }) => Builder::new_current_thread().enable_all().build(),
+        Some(_) => Builder::new_multi_thread().enable_all().build(),
+    };
+    let runtime = runtime.context("cannot start the runtime")?;
+    match part {
+        None => return runtime.block_on(unless_interrupted(comparison::run(comparison))),
+        Some(Part::Upstream { key, model, chunks, chunk_delay_ms }) => {
+            runtime.block_on(upstream(key, model, chunks, chunk_delay_ms))?;
+        }
+        Some(Part::FloorGateway { listen, nats }) => runtime.block_on(gateway::run(listen, &nats))?,
+        Some(Part::FloorWorker { nats, upstream, key }) => {
+            runtime.block_on(worker::run(&nats, upstream, &key))?
+        }
+    }
+    Ok(std::process::ExitCode::SUCCESS)
+}
+
+/// Ends what was started on Ctrl-C and SIGTERM: the processes are in groups of their own and would not notice.
+async fn unless_interrupted<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        outcome = run => outcome,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("terminated"),
+    }
+}
+
+async fn upstream(key: String, model: String, chunks: usize, chunk_delay_ms: u64) -> anyhow::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port")?;
+    writeln!(std::io::stdout(), "{}", serde_json::json!({"listening": listener.local_addr()?.to_string()}))?;
+    let script = e2e::upstream::Script { chunks, chunk_delay_ms, ..Default::default() };
+    let options = e2e::upstream::Options { key: Some(key), models: vec![model], record_max: 0, script };
+    e2e::upstream::serve(listener, options).await.context("the listener broke")
+}

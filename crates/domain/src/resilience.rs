@@ -1,0 +1,3 @@
+//! What to do when something fails: pure rules with the time as an argument.
+
+pub mod cooldown;

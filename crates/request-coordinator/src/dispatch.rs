@@ -1,0 +1,226 @@
+//! From a request to its end: decide, then try the candidates in order.
+
+mod attempt;
+mod usage;
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::HeaderMap;
+use bus::{Bus, executor::Load, ledger::Ledger};
+use domain::{
+    fault::{Code, Fault, Origin},
+    inference::Request,
+    routing::{Candidate, Decision, Facts, decide},
+};
+use service_runtime::Clock;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use wire::{subject::Cancel, v1, v1::execute_request::Method};
+
+use crate::{admission::Keys, live::LiveState, metrics::Metrics, snapshots::Snapshots};
+use attempt::{Failure, Try};
+
+/// Events a caller may be behind before the executor's frames wait.
+const EVENTS_BUFFERED: usize = 256;
+
+/// Bounds of one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Time allowed to a request that names none.
+    pub(crate) deadline: Duration,
+    /// An executor that says nothing for so long is gone.
+    pub(crate) silence: Duration,
+    /// Candidates tried.
+    pub(crate) attempts: usize,
+}
+
+/// A request on its way, as its ingress made it.
+pub(crate) struct Asked {
+    /// As it goes to an executor.
+    pub(crate) method: Method,
+    /// The same, checked.
+    pub(crate) request: Request,
+    /// `http` or `nats`.
+    pub(crate) ingress: &'static str,
+    /// When it came.
+    pub(crate) at: Instant,
+    /// Of the message, for the trace; HTTP has none.
+    pub(crate) headers: Option<HeaderMap>,
+}
+
+impl Asked {
+    /// Checks a request whose id has been assigned.
+    pub(crate) fn new(method: Method, ingress: &'static str, at: Instant) -> Result<Self, Fault> {
+        let request = Request::try_from(method.clone())?;
+        Ok(Self { method, request, ingress, at, headers: None })
+    }
+}
+
+/// What a caller is told, in this order: accepted, pieces and heartbeats, one end or error.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Accepted(Arc<Decision>),
+    Delta(v1::Delta),
+    Heartbeat(v1::Heartbeat),
+    End(Box<v1::End>),
+    Error(Fault),
+}
+
+/// Everything a request needs on its way.
+pub(crate) struct Coordinator {
+    pub(crate) bus: Bus,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) live: LiveState,
+    pub(crate) ledger: Ledger,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) keys: Keys,
+    pub(crate) requests: TaskTracker,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) load: Load,
+}
+
+/// Tells the caller; an error is that nobody listens any more.
+pub(crate) struct Caller(mpsc::Sender<Event>);
+
+impl Caller {
+    async fn tell(&self, event: Event) -> Result<(), Fault> {
+        self.0.send(event).await.map_err(|_| caller_left())
+    }
+
+    async fn left(&self) {
+        self.0.closed().await;
+    }
+}
+
+fn caller_left() -> Fault {
+    Fault::new(Code::Cancelled, Origin::Caller, false, "the caller went away")
+}
+
+impl Coordinator {
+    /// Starts a request. Dropping the receiver cancels it.
+    ///
+    /// # Errors
+    /// `Busy` when as many requests as are allowed are under way.
+    pub(crate) fn submit(self: &Arc<Self>, asked: Asked) -> Result<mpsc::Receiver<Event>, Fault> {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            let message = "as many requests as request-coordinator.requests_max allows are under way";
+            return Err(Fault::new(Code::Busy, Origin::Policy, true, message).after(Duration::from_secs(1)));
+        };
+        let (sender, events) = mpsc::channel(EVENTS_BUFFERED);
+        let this = Arc::clone(self);
+        let span = tracing::info_span!(
+            "request",
+            otel.kind = "server",
+            gen_ai.operation.name = method_name(&asked.request),
+            request_id = asked.request.envelope().id.as_str(),
+        );
+        bus::trace::continue_from(&span, asked.headers.as_ref());
+        let work = async move {
+            let _slot = slot;
+            let _counted = this.load.enter();
+            this.run(asked, Caller(sender)).await;
+        };
+        self.requests.spawn(work.instrument(span));
+        Ok(events)
+    }
+
+    async fn run(&self, asked: Asked, caller: Caller) {
+        let outcome = self.answer(&asked, &caller).await;
+        let name = match &outcome {
+            Ok(v1::FinishReason::Cancelled) => "cancelled",
+            Ok(_) => "ok",
+            Err(fault) => fault.code.as_str(),
+        };
+        self.metrics.request(asked.ingress, method_name(&asked.request), name, asked.at.elapsed());
+        if let Err(fault) = outcome {
+            tracing::debug!(request_id = %asked.request.envelope().id, %fault, "request failed");
+            // nobody listening is no news
+            caller.tell(Event::Error(fault)).await.ok();
+        }
+    }
+
+    async fn answer(&self, asked: &Asked, caller: &Caller) -> Result<v1::FinishReason, Fault> {
+        let snapshot = self.snapshots.current()?;
+        let decided = decide(&Facts::of(&asked.request), &snapshot, &self.live.read());
+        let decision = match decided {
+            Ok(decision) => Arc::new(decision),
+            Err(fault) => {
+                if fault.origin != Origin::Caller {
+                    self.record(usage::undecided(self, asked, &fault)).await;
+                }
+                return Err(fault);
+            }
+        };
+        self.metrics.decision(&decision);
+        caller.tell(Event::Accepted(Arc::clone(&decision))).await?;
+
+        let limit = asked.request.envelope().deadline.unwrap_or(self.limits.deadline);
+        let deadline = asked.at + limit;
+        let mut spent = 0_i64;
+        let tried = decision.candidates.iter().take(self.limits.attempts);
+        let mut last = None;
+        for (number, candidate) in (1_u32..).zip(tried) {
+            let step = Try { asked, decision: &decision, candidate, number, deadline, spent };
+            let failure = match self.attempt(&step, caller).await {
+                Ok(finish) => return Ok(finish),
+                Err(failure) => failure,
+            };
+            if failure.begun || !may_go_on(&failure.fault) || Instant::now() >= deadline {
+                return Err(failure.fault);
+            }
+            spent += failure.cost_picodollars;
+            log_fallback(asked, candidate, &failure);
+            last = Some(failure.fault);
+        }
+        Err(last.unwrap_or_else(|| Fault::internal("a decision without a candidate")))
+    }
+
+    async fn record(&self, event: v1::UsageEvent) {
+        if let Err(error) = self.ledger.record(event).await {
+            self.metrics.ledger_failed();
+            tracing::error!(%error, "usage event");
+        }
+    }
+
+    /// Tells whatever executes the request to stop.
+    async fn cancel(&self, asked: &Asked) {
+        let cancel = Cancel(asked.request.envelope().id.clone());
+        if let Err(error) = self.bus.publish(&cancel, &()).await {
+            tracing::warn!(%error, "cancel not sent");
+        }
+    }
+}
+
+/// Whether another candidate may do better. The caller's own mistakes are the same everywhere, except for what depends on
+/// the model.
+fn may_go_on(fault: &Fault) -> bool {
+    match fault.code {
+        Code::ContextLengthExceeded | Code::Unsupported | Code::NotFound => true,
+        Code::Cancelled | Code::BudgetExceeded => false,
+        _ => fault.origin != Origin::Caller,
+    }
+}
+
+fn log_fallback(asked: &Asked, candidate: &Candidate, failure: &Failure) {
+    tracing::info!(
+        request_id = %asked.request.envelope().id,
+        deployment = %candidate.deployment.id,
+        fault = %failure.fault,
+        "attempt failed, the next candidate is tried"
+    );
+}
+
+/// The operation's name in OpenTelemetry's GenAI conventions.
+pub(crate) const fn method_name(request: &Request) -> &'static str {
+    match request {
+        Request::Generate(_) => "chat",
+        Request::Embed(_) => "embeddings",
+        Request::Translate(_) => "translate",
+    }
+}

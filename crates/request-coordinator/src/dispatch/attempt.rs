@@ -1,0 +1,220 @@
+//! One candidate, from its first frame to its last.
+
+use std::time::Duration;
+
+use bus::{ReplyStream, StreamError};
+use domain::{
+    fault::{Code, Fault, Origin},
+    routing::{Candidate, Decision},
+};
+use tokio::time::Instant;
+use wire::{
+    subject::Execute,
+    v1::{self, reply_frame::Kind},
+};
+
+use super::{Asked, Caller, Coordinator, Event, usage};
+use crate::live::Outstanding;
+
+/// One try of a request.
+pub(super) struct Try<'a> {
+    pub(super) asked: &'a Asked,
+    pub(super) decision: &'a Decision,
+    pub(super) candidate: &'a Candidate,
+    /// Starting at 1.
+    pub(super) number: u32,
+    pub(super) deadline: Instant,
+    /// What earlier tries cost, pico-dollars.
+    pub(super) spent: i64,
+}
+
+/// A try that did not end well.
+pub(super) struct Failure {
+    pub(super) fault: Fault,
+    /// The caller has a piece of the answer: no other candidate may start over.
+    pub(super) begun: bool,
+    pub(super) cost_picodollars: i64,
+}
+
+/// What a try has come to so far.
+pub(super) struct Progress {
+    pub(super) began: Instant,
+    pub(super) first_token: Option<Duration>,
+    /// Bytes of text the caller has.
+    pub(super) bytes: usize,
+}
+
+enum Ended {
+    Done(Box<v1::End>),
+    /// The caller went away; the executor's last word if it came in time.
+    Left(Option<Box<v1::End>>),
+}
+
+impl Coordinator {
+    pub(super) async fn attempt(&self, step: &Try<'_>, caller: &Caller) -> Result<v1::FinishReason, Failure> {
+        let deployment = &step.candidate.deployment;
+        let outstanding = self.live.enter(&deployment.id);
+        let mut progress = Progress { began: Instant::now(), first_token: None, bytes: 0 };
+        let outcome = match self.open(step).await {
+            Ok(frames) => self.relay(step, caller, frames, &mut progress).await,
+            Err(fault) => Err(fault),
+        };
+        match outcome {
+            Ok(Ended::Done(end)) => Ok(self.succeeded(step, caller, *end, &progress, &outstanding).await),
+            Ok(Ended::Left(end)) => {
+                let end = end.map(|end| *end);
+                let fault = super::caller_left();
+                let event = usage::failed(self, step, &progress, &fault, end.as_ref());
+                self.record(event).await;
+                Ok(v1::FinishReason::Cancelled)
+            }
+            Err(fault) => {
+                outstanding.failed(&fault);
+                self.metrics.attempt(deployment.tier.as_str(), &deployment.provider, Err(&fault));
+                let event = usage::failed(self, step, &progress, &fault, None);
+                let cost_picodollars = event.cost_picodollars;
+                self.record(event).await;
+                Err(Failure { fault, begun: progress.bytes > 0, cost_picodollars })
+            }
+        }
+    }
+
+    async fn open(&self, step: &Try<'_>) -> Result<ReplyStream, Fault> {
+        let deployment = &step.candidate.deployment;
+        let at = Execute {
+            plane: deployment.tier.plane(),
+            machine: deployment.machine.clone(),
+            executor: deployment.executor.clone(),
+        };
+        let left = step.deadline.saturating_duration_since(Instant::now());
+        let request = v1::ExecuteRequest {
+            request_id: step.asked.request.envelope().id.to_string(),
+            deployment: deployment.id.to_string(),
+            attempt: step.number,
+            deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1),
+            first_seq: 0,
+            method: Some(step.asked.method.clone()),
+        };
+        Ok(self.bus.open(&at, &request).await?)
+    }
+
+    async fn relay(
+        &self,
+        step: &Try<'_>,
+        caller: &Caller,
+        mut frames: ReplyStream,
+        progress: &mut Progress,
+    ) -> Result<Ended, Fault> {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                () = caller.left() => {
+                    self.cancel(step.asked).await;
+                    return Ok(Ended::Left(last_word(frames, self.limits.silence).await));
+                }
+                () = tokio::time::sleep_until(step.deadline) => {
+                    self.cancel(step.asked).await;
+                    return Err(Fault::new(Code::Timeout, Origin::Policy, false, "the request's deadline passed"));
+                }
+                frame = frames.next(self.limits.silence) => frame,
+            };
+            let kind = match frame {
+                Ok(frame) => frame.kind,
+                Err(error) => {
+                    // it may still be at work: it must not go on beside the next candidate
+                    self.cancel(step.asked).await;
+                    return Err(lost(&error));
+                }
+            };
+            match kind {
+                Some(Kind::Delta(delta)) => {
+                    progress.saw(&delta);
+                    if caller.tell(Event::Delta(delta)).await.is_err() {
+                        self.cancel(step.asked).await;
+                        return Ok(Ended::Left(last_word(frames, self.limits.silence).await));
+                    }
+                }
+                Some(Kind::Heartbeat(heartbeat)) => drop(caller.tell(Event::Heartbeat(heartbeat)).await),
+                Some(Kind::End(end)) => return Ok(Ended::Done(Box::new(end))),
+                Some(Kind::Error(error)) => return Err(error.into()),
+                Some(Kind::Accepted(_)) | None => {}
+            }
+        }
+    }
+
+    async fn succeeded(
+        &self,
+        step: &Try<'_>,
+        caller: &Caller,
+        mut end: v1::End,
+        progress: &Progress,
+        outstanding: &Outstanding,
+    ) -> v1::FinishReason {
+        outstanding.succeeded();
+        let deployment = &step.candidate.deployment;
+        let tier = deployment.tier.as_str();
+        self.metrics.attempt(tier, &deployment.provider, Ok(&end));
+        let first_token = progress.first_token.unwrap_or_else(|| progress.began.elapsed());
+        self.metrics.first_token(tier, first_token);
+        end.attempt = step.number;
+        end.tier = v1::Tier::from(deployment.tier).into();
+        end.machine = deployment.machine.to_string();
+        end.deployment = deployment.id.to_string();
+        end.request_cost_picodollars = step.spent.saturating_add(end.cost_picodollars);
+        end.time_to_first_token_ms = millis(first_token);
+        end.total_ms = millis(step.asked.at.elapsed());
+        let finish = end.finish_reason();
+        // on disk before the caller hears of it: what the caller was told and what the ledger says cannot differ
+        self.record(usage::ended(self, step, &end)).await;
+        caller.tell(Event::End(Box::new(end))).await.ok();
+        finish
+    }
+}
+
+impl Progress {
+    fn saw(&mut self, delta: &v1::Delta) {
+        let bytes: usize = delta
+            .items
+            .iter()
+            .map(|item| {
+                let calls: usize =
+                    item.tool_calls.iter().map(|call| call.name.len() + call.arguments_json.len()).sum();
+                item.text.len() + item.reasoning.len() + calls
+            })
+            .sum();
+        if bytes > 0 && self.first_token.is_none() {
+            self.first_token = Some(self.began.elapsed());
+        }
+        self.bytes += bytes;
+    }
+}
+
+/// What a cancelled executor says at the end, for the ledger.
+async fn last_word(mut frames: ReplyStream, patience: Duration) -> Option<Box<v1::End>> {
+    let until = Instant::now() + patience;
+    while let Ok(frame) = frames.next(until.saturating_duration_since(Instant::now())).await {
+        match frame.kind {
+            Some(Kind::End(end)) => return Some(Box::new(end)),
+            Some(Kind::Error(_)) => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn lost(error: &StreamError) -> Fault {
+    let (code, message) = match error {
+        StreamError::NoResponders => {
+            (Code::Unavailable, "the executor is gone: nobody listens on its subject".to_owned())
+        }
+        StreamError::Silent(_) => (Code::Unavailable, format!("the executor is gone: {error}")),
+        StreamError::Gap { .. } | StreamError::Overrun | StreamError::Decode(_) => {
+            (Code::Internal, format!("the answer was lost on the way: {error}"))
+        }
+    };
+    Fault::new(code, Origin::Internal, true, message)
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,113 @@
+//! The ledger's row of an attempt.
+
+use domain::{fault::Fault, inference::Request, pricing::TokenUsage, units::Tokens};
+use wire::v1;
+
+use super::{
+    Asked, Coordinator,
+    attempt::{Progress, Try, millis},
+};
+
+/// English averages four bytes a token (see `domain::tokens`).
+const BYTES_PER_TOKEN: usize = 4;
+
+/// What all rows of a request have in common.
+fn row(coordinator: &Coordinator, asked: &Asked) -> v1::UsageEvent {
+    let envelope = asked.request.envelope();
+    let method = match asked.request {
+        Request::Generate(_) => v1::Method::Generate,
+        Request::Embed(_) => v1::Method::Embed,
+        Request::Translate(_) => v1::Method::Translate,
+    };
+    v1::UsageEvent {
+        request_id: envelope.id.to_string(),
+        finished_unix_ms: coordinator.clock.now_unix_ms(),
+        machine: coordinator.bus.machine().to_string(),
+        service: coordinator.bus.service().to_owned(),
+        method: method.into(),
+        agent: envelope.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        task: envelope.profile.task.as_ref().map(ToString::to_string).unwrap_or_default(),
+        requested_model: envelope.model.as_ref().map(ToString::to_string).unwrap_or_default(),
+        streamed: asked.request.streams(),
+        duration_ms: millis(asked.at.elapsed()),
+        ..v1::UsageEvent::default()
+    }
+}
+
+fn placed(coordinator: &Coordinator, step: &Try<'_>) -> v1::UsageEvent {
+    let deployment = &step.candidate.deployment;
+    v1::UsageEvent {
+        attempt: step.number,
+        deployment: deployment.id.to_string(),
+        provider: deployment.provider.clone(),
+        model: deployment.model.to_string(),
+        tier: v1::Tier::from(deployment.tier).into(),
+        executed_on: deployment.machine.to_string(),
+        workload_class: v1::WorkloadClass::from(step.decision.class).into(),
+        decision: step.decision.reasons.join("; "),
+        ..row(coordinator, step.asked)
+    }
+}
+
+/// A request that nothing may serve: it has no attempt, and is accounted for all the same.
+pub(super) fn undecided(coordinator: &Coordinator, asked: &Asked, fault: &Fault) -> v1::UsageEvent {
+    v1::UsageEvent {
+        outcome: v1::Outcome::Failed.into(),
+        error_code: v1::ErrorCode::from(fault.code).into(),
+        decision: fault.message.clone(),
+        ..row(coordinator, asked)
+    }
+}
+
+/// An attempt that ended by itself.
+pub(super) fn ended(coordinator: &Coordinator, step: &Try<'_>, end: &v1::End) -> v1::UsageEvent {
+    let outcome = if end.finish_reason() == v1::FinishReason::Cancelled {
+        v1::Outcome::Cancelled
+    } else {
+        v1::Outcome::Ok
+    };
+    v1::UsageEvent {
+        outcome: outcome.into(),
+        usage: end.usage,
+        cost_picodollars: end.cost_picodollars,
+        time_to_first_token_ms: end.time_to_first_token_ms,
+        provider_request_id: end.provider_request_id.clone(),
+        ..placed(coordinator, step)
+    }
+}
+
+/// An attempt that failed or was cancelled. Where the executor could not say what it used, what the caller got is counted
+/// here, and marked as estimated.
+pub(super) fn failed(
+    coordinator: &Coordinator,
+    step: &Try<'_>,
+    progress: &Progress,
+    fault: &Fault,
+    end: Option<&v1::End>,
+) -> v1::UsageEvent {
+    let cancelled = fault.code == domain::fault::Code::Cancelled;
+    let outcome = if cancelled { v1::Outcome::Cancelled } else { v1::Outcome::Failed };
+    let (usage, cost) = match end {
+        Some(end) => (end.usage, end.cost_picodollars),
+        None if progress.bytes > 0 => {
+            let usage = TokenUsage {
+                input: step.decision.input,
+                output: Tokens::new(progress.bytes.div_ceil(BYTES_PER_TOKEN) as u64),
+                estimated: true,
+                ..TokenUsage::default()
+            };
+            let price = step.candidate.deployment.price;
+            (Some(usage.into()), price.map_or(0, |price| price.cost(&usage).as_picodollars()))
+        }
+        // nothing came: as far as is known nothing was used
+        None => (None, 0),
+    };
+    v1::UsageEvent {
+        outcome: outcome.into(),
+        error_code: v1::ErrorCode::from(fault.code).into(),
+        usage,
+        cost_picodollars: cost,
+        time_to_first_token_ms: progress.first_token.map_or(0, millis),
+        ..placed(coordinator, step)
+    }
+}

@@ -1,0 +1,146 @@
+//! Requests over HTTP, in OpenAI's format.
+//!
+//! What a caller can say beyond it travels in headers, so that any SDK can send it:
+//! `x-hybrid-agent`, `x-hybrid-task`, `x-hybrid-privacy: local-only`, `x-hybrid-deadline-ms`. What was decided comes back
+//! in `x-hybrid-*` headers and in the object `hybrid` of the body or of the last chunk.
+
+mod answer;
+mod chat;
+mod embeddings;
+mod error;
+mod models;
+mod request;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Request, State, rejection::BytesRejection},
+    http::{HeaderMap, header::AUTHORIZATION},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use domain::fault::{Code, Fault, Origin};
+use service_runtime::{Tasks, http};
+use tokio_util::sync::CancellationToken;
+use wire::v1;
+
+use crate::{dispatch::Coordinator, settings::Section};
+use error::Refused;
+
+/// Opens the listener; when this returns requests are taken.
+pub(crate) async fn start(
+    coordinator: &Arc<Coordinator>,
+    settings: &Section,
+    tasks: &Tasks,
+    stop: &CancellationToken,
+) -> Result<(), http::BindError> {
+    let listener = http::bind(settings.listen, "request-coordinator.listen").await?;
+    tracing::info!(address = ?listener.local_addr().ok(), "the OpenAI-compatible interface listens");
+    let router = router(Arc::clone(coordinator), settings.body_bytes_max);
+    let limits = http::Limits { connections_max: settings.connections_max, ..http::Limits::default() };
+    let serving = http::serve(listener, router, limits, stop.clone());
+    tasks.spawn("http-ingress", async move {
+        serving.await;
+        Ok(())
+    });
+    Ok(())
+}
+
+fn router(coordinator: Arc<Coordinator>, body_bytes_max: usize) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat::completions))
+        .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::one))
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(middleware::from_fn_with_state(Arc::clone(&coordinator), authenticate))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(coordinator)
+}
+
+async fn authenticate(State(coordinator): State<Arc<Coordinator>>, request: Request, next: Next) -> Response {
+    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match coordinator.keys.check(authorization) {
+        Ok(()) => next.run(request).await,
+        Err(fault) => Refused(fault).into_response(),
+    }
+}
+
+async fn unknown(request: Request) -> Refused {
+    let message = format!(
+        "{} {} is not served here, expected /v1/chat/completions, /v1/embeddings or /v1/models",
+        request.method(),
+        request.uri().path().chars().take(80).collect::<String>()
+    );
+    Refused(Fault::new(Code::NotFound, Origin::Caller, false, message))
+}
+
+async fn wrong_method(request: Request) -> Refused {
+    let message = format!("method {} is not served at {}", request.method(), request.uri().path());
+    Refused(Fault::new(Code::InvalidArgument, Origin::Caller, false, message).in_field("method"))
+}
+
+/// The body, or why it was not read.
+fn whole(body: Result<Bytes, BytesRejection>, max: usize) -> Result<Bytes, Fault> {
+    body.map_err(|rejection| {
+        if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+            let message = format!("the body is larger than {max} bytes, the most that is taken here");
+            return Fault::new(Code::PayloadTooLarge, Origin::Caller, false, message);
+        }
+        Fault::invalid("body", format!("the body could not be read: {}", rejection.body_text()))
+    })
+}
+
+/// What headers say of a request.
+#[derive(Debug, Default)]
+struct Hints {
+    agent: String,
+    profile: Option<v1::TaskProfile>,
+    deadline_ms: u64,
+}
+
+impl Hints {
+    fn read(headers: &HeaderMap) -> Result<Self, Fault> {
+        let text = |name: &'static str| match headers.get(name) {
+            None => Ok(String::new()),
+            Some(value) => value
+                .to_str()
+                .map(str::to_owned)
+                .map_err(|_| Fault::invalid(name, format!("header {name} is not ASCII text"))),
+        };
+        let privacy = match text("x-hybrid-privacy")?.as_str() {
+            "" => v1::Privacy::Unspecified,
+            "public" => v1::Privacy::Public,
+            "local-only" => v1::Privacy::LocalOnly,
+            other => {
+                let message = format!("header x-hybrid-privacy is {other:?}, expected public or local-only");
+                return Err(Fault::invalid("x-hybrid-privacy", message));
+            }
+        };
+        let deadline = text("x-hybrid-deadline-ms")?;
+        let deadline_ms = if deadline.is_empty() {
+            0
+        } else {
+            deadline.parse().map_err(|_| {
+                let message = format!("header x-hybrid-deadline-ms is {deadline:?}, expected milliseconds");
+                Fault::invalid("x-hybrid-deadline-ms", message)
+            })?
+        };
+        let task = text("x-hybrid-task")?;
+        let profile = (!task.is_empty() || privacy != v1::Privacy::Unspecified).then(|| v1::TaskProfile {
+            task,
+            privacy: privacy.into(),
+            ..v1::TaskProfile::default()
+        });
+        Ok(Self { agent: text("x-hybrid-agent")?, profile, deadline_ms })
+    }
+}
+
+/// `auto` is what SDKs send that cannot leave the model out: placement decides.
+fn model_or_placement(model: String) -> String {
+    if model == "auto" { String::new() } else { model }
+}

@@ -1,0 +1,83 @@
+//! What this coordinator has seen of the deployments lately.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use domain::{
+    fault::Fault,
+    id::DeploymentId,
+    resilience::cooldown::{Cooldowns, Rules},
+    routing::Live,
+};
+use tokio::time::Instant;
+
+/// Cooldowns and requests in flight. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LiveState {
+    began: Instant,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    cooldowns: Cooldowns,
+    outstanding: HashMap<DeploymentId, u32>,
+}
+
+impl Default for LiveState {
+    fn default() -> Self {
+        let state = State { cooldowns: Cooldowns::new(Rules::default()), outstanding: HashMap::new() };
+        Self { began: Instant::now(), state: Arc::new(Mutex::new(state)) }
+    }
+}
+
+impl LiveState {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As a decision needs it.
+    pub(crate) fn read(&self) -> Live {
+        let state = self.lock();
+        Live {
+            cooling: state.cooldowns.cooling(self.began.elapsed()),
+            outstanding: state.outstanding.clone(),
+        }
+    }
+
+    /// A request goes to the deployment; it is over when the guard is dropped.
+    pub(crate) fn enter(&self, deployment: &DeploymentId) -> Outstanding {
+        *self.lock().outstanding.entry(deployment.clone()).or_default() += 1;
+        Outstanding { live: self.clone(), deployment: deployment.clone() }
+    }
+}
+
+/// A request that is with a deployment.
+pub(crate) struct Outstanding {
+    live: LiveState,
+    deployment: DeploymentId,
+}
+
+impl Outstanding {
+    pub(crate) fn succeeded(&self) {
+        self.live.lock().cooldowns.succeeded(&self.deployment);
+    }
+
+    pub(crate) fn failed(&self, fault: &Fault) {
+        let now = self.live.began.elapsed();
+        self.live.lock().cooldowns.failed(&self.deployment, fault, now);
+    }
+}
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        let mut state = self.live.lock();
+        if let Some(count) = state.outstanding.get_mut(&self.deployment) {
+            *count -= 1;
+            if *count == 0 {
+                state.outstanding.remove(&self.deployment);
+            }
+        }
+    }
+}

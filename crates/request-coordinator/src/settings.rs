@@ -1,0 +1,103 @@
+//! The `[request-coordinator]` section.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use service_runtime::secret::Secret;
+
+use crate::dispatch::Limits;
+
+/// The configuration as this service sees it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How to reach the bus.
+    pub bus: bus::Settings,
+    /// This service's own section.
+    #[serde(rename = "request-coordinator")]
+    pub own: Section,
+}
+
+/// This service's own section.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Section {
+    /// Health and metrics.
+    pub admin_listen: SocketAddr,
+    /// The OpenAI-compatible interface.
+    pub listen: SocketAddr,
+    /// Keys that callers must show, on HTTP and on the bus; none = everybody who reaches the port may ask.
+    pub api_keys: Vec<Secret>,
+    /// Largest HTTP body, bytes.
+    pub body_bytes_max: usize,
+    /// Requests at once; more are refused as busy.
+    pub requests_max: usize,
+    /// Open HTTP connections.
+    pub connections_max: usize,
+    /// Time allowed to a request that names none, milliseconds.
+    pub deadline_ms: u64,
+    /// An executor that says nothing for so long is gone, milliseconds; it has a heartbeat each second.
+    pub silence_ms: u64,
+    /// Candidates tried for one request.
+    pub attempts_max: usize,
+}
+
+impl Default for Section {
+    fn default() -> Self {
+        Self {
+            admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7071)),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
+            api_keys: Vec::new(),
+            body_bytes_max: 8 << 20,
+            requests_max: 1_024,
+            connections_max: 1_024,
+            deadline_ms: 300_000,
+            silence_ms: 2_500,
+            attempts_max: 4,
+        }
+    }
+}
+
+/// A value out of its range.
+#[derive(Debug, thiserror::Error)]
+#[error("request-coordinator.{key} is {value}, expected {expected}")]
+pub struct OutOfRange {
+    key: &'static str,
+    value: u128,
+    expected: &'static str,
+}
+
+impl Section {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// The key, its value and what was expected.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        let check = |key, value: u128, low: u128, high: u128, expected| {
+            if (low..=high).contains(&value) { Ok(()) } else { Err(OutOfRange { key, value, expected }) }
+        };
+        check("body_bytes_max", self.body_bytes_max as u128, 1_024, 64 << 20, "1024 to 67108864")?;
+        check("requests_max", self.requests_max as u128, 1, 100_000, "1 to 100000")?;
+        check("connections_max", self.connections_max as u128, 1, 100_000, "1 to 100000")?;
+        check("deadline_ms", self.deadline_ms.into(), 100, 86_400_000, "100 to 86400000")?;
+        check(
+            "silence_ms",
+            self.silence_ms.into(),
+            1_500,
+            600_000,
+            "1500 to 600000 (heartbeats come each 1000)",
+        )?;
+        check("attempts_max", self.attempts_max as u128, 1, 16, "1 to 16")
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            deadline: Duration::from_millis(self.deadline_ms),
+            silence: Duration::from_millis(self.silence_ms),
+            attempts: self.attempts_max,
+        }
+    }
+}
