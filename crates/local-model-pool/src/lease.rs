@@ -61,6 +61,8 @@ impl Leases {
             priority: priority.into(),
             ttl_ms: u64::try_from(TTL.as_millis()).unwrap_or(0),
             gpu,
+            // No engine runs yet.
+            pids: Vec::new(),
         };
         let held = Held { leases: self.clone(), wanted, lease: Mutex::new(None) };
         if !self.enabled {
@@ -130,7 +132,7 @@ impl Held {
             tokio::time::sleep(RENEW).await;
             let renewed = match self.lease() {
                 Some((lease_id, fencing_token)) => {
-                    let renew = v1::LeaseRenew { lease_id, fencing_token };
+                    let renew = v1::LeaseRenew { lease_id, fencing_token, pids: Vec::new() };
                     self.leases.call(Action::Renew(renew)).await.map(drop)
                 }
                 None => self.take().await,
