@@ -163,7 +163,7 @@ impl Bus {
     where
         C: Call<Reply = v1::ReplyFrame>,
     {
-        self.open_with_headers(subject, request, HeaderMap::new()).await
+        self.open_with_headers(subject, request, crate::trace::headers()).await
     }
 
     /// [`Bus::open`] with headers (trace context, key).

@@ -29,6 +29,7 @@ use futures::StreamExt;
 use prost::Message;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 use wire::{
     subject::{self, Execute, Subject},
     v1,
@@ -161,7 +162,9 @@ pub async fn serve<E: Executor>(
             request = requests.next() => match request {
                 Some(request) => {
                     let shared = shared.clone();
-                    tasks.spawn(async move { shared.handle(request).await });
+                    let span = tracing::info_span!("execute", otel.kind = "server");
+                    crate::trace::continue_from(&span, request.headers.as_ref());
+                    tasks.spawn(async move { shared.handle(request).await }.instrument(span));
                 }
                 None => return Err(PublishError::Closed("the subscription ended".to_owned())),
             },

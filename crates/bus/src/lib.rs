@@ -13,6 +13,7 @@ pub mod executor;
 pub mod ledger;
 mod replies;
 mod settings;
+pub mod trace;
 
 pub use announce::{Announcement, Announcer};
 pub use call::{CallError, Incoming, PublishError};

@@ -12,3 +12,4 @@ pub mod resilience;
 pub mod routing;
 pub mod tokens;
 pub mod units;
+pub mod vram;

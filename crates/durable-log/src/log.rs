@@ -260,9 +260,8 @@ impl Log {
         let first = self.first_position();
         let mut bytes = 0;
         let result = loop {
-            let end = self.older.get(1).map_or(self.active.first, |second| second.first);
-            let Some(oldest) = self.older.front().filter(|_| end <= position) else { break Ok(()) };
-            let path = segment::path(&self.dir, oldest.first);
+            let Some(oldest) = self.oldest().filter(|oldest| oldest.end <= position) else { break Ok(()) };
+            let path = segment::path(&self.dir, oldest.start);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     break Err(Error::io("remove", &path, error));
@@ -284,11 +283,14 @@ impl Log {
     /// # Errors
     /// The file system refuses.
     pub fn release_oldest(&mut self) -> Result<Option<Released>, Error> {
-        if self.older.is_empty() {
-            return Ok(None);
-        }
+        self.oldest().map_or(Ok(None), |oldest| self.release_before(oldest.end))
+    }
+
+    /// The records that [`Log::release_oldest`] would remove.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Range<Position>> {
         let end = self.older.get(1).map_or(self.active.first, |second| second.first);
-        self.release_before(end)
+        self.older.front().map(|oldest| oldest.first..end)
     }
 
     /// A reader of the synced records from `position` on, or from the oldest one kept if that is later. It is

@@ -75,6 +75,9 @@ fn append(log: &mut Log, model: &mut Model, records: &[Vec<u8>]) {
 }
 
 proptest! {
+    // Each step waits for the disk.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_log_is_a_list_that_forgets_only_what_was_released(steps in prop::collection::vec(step(), 1..60)) {
         let dir = tempfile::tempdir().unwrap();

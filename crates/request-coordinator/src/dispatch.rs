@@ -5,6 +5,7 @@ mod usage;
 
 use std::{sync::Arc, time::Duration};
 
+use async_nats::HeaderMap;
 use bus::{Bus, executor::Load, ledger::Ledger};
 use domain::{
     fault::{Code, Fault, Origin},
@@ -17,6 +18,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use wire::{subject::Cancel, v1, v1::execute_request::Method};
 
 use crate::{admission::Keys, live::LiveState, metrics::Metrics, snapshots::Snapshots};
@@ -46,13 +48,15 @@ pub(crate) struct Asked {
     pub(crate) ingress: &'static str,
     /// When it came.
     pub(crate) at: Instant,
+    /// Of the message, for the trace; HTTP has none.
+    pub(crate) headers: Option<HeaderMap>,
 }
 
 impl Asked {
     /// Checks a request whose id has been assigned.
     pub(crate) fn new(method: Method, ingress: &'static str, at: Instant) -> Result<Self, Fault> {
         let request = Request::try_from(method.clone())?;
-        Ok(Self { method, request, ingress, at })
+        Ok(Self { method, request, ingress, at, headers: None })
     }
 }
 
@@ -110,11 +114,19 @@ impl Coordinator {
         };
         let (sender, events) = mpsc::channel(EVENTS_BUFFERED);
         let this = Arc::clone(self);
-        self.requests.spawn(async move {
+        let span = tracing::info_span!(
+            "request",
+            otel.kind = "server",
+            gen_ai.operation.name = method_name(&asked.request),
+            request_id = asked.request.envelope().id.as_str(),
+        );
+        bus::trace::continue_from(&span, asked.headers.as_ref());
+        let work = async move {
             let _slot = slot;
             let _counted = this.load.enter();
             this.run(asked, Caller(sender)).await;
-        });
+        };
+        self.requests.spawn(work.instrument(span));
         Ok(events)
     }
 

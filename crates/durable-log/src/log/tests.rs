@@ -91,6 +91,7 @@ fn a_full_log_refuses_records_until_old_ones_are_released() {
     assert!(error.is_out_of_space());
     assert!(log.used_bytes() <= 4096);
     let before = log.next_position();
+    assert_eq!(log.oldest(), Some(Position::new(0)..Position::new(2)));
     let released = log.release_oldest().unwrap().unwrap();
     assert_eq!((released.first.get(), released.end.get(), released.bytes), (0, 2, 240));
     assert_eq!(log.append(&[7; 100]).unwrap(), before);

@@ -121,7 +121,7 @@ fn read(coordinator: &Coordinator, incoming: Incoming, id: &mut String) -> Resul
     }
     id.clone_from(request_id);
     *named = one_agent(agent, named)?;
-    Asked::new(asking, "nats", at)
+    Ok(Asked { headers: incoming.headers, ..Asked::new(asking, "nats", at)? })
 }
 
 fn decode<M: Message + Default>(incoming: &Incoming, expected: &str) -> Result<M, Fault> {

@@ -1159,7 +1159,7 @@ pub struct NodeResources {
     /// Memory that leases hold, bytes.
     #[prost(uint64, tag = "5")]
     pub leased_bytes: u64,
-    /// `nvml`, or `system-memory` where there is no NVIDIA driver.
+    /// `nvml`, `nvml-lost` while its GPUs can't be seen, or `system-memory` where there is no NVIDIA driver.
     #[prost(string, tag = "6")]
     pub planned_on: ::prost::alloc::string::String,
 }
@@ -1359,7 +1359,8 @@ impl DeploymentState {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UsageEvent {
-    /// Unique: `<request_id>.<attempt>`; the key by which the ledger counts once.
+    /// Unique: `<origin_instance>-<origin_counter>`; the key by which the ledger counts once. Not made of the request id,
+    /// which is the caller's to choose and may come twice.
     #[prost(string, tag = "1")]
     pub event_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -1493,7 +1494,8 @@ impl Method {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseAcquire {
-    /// Who holds it, for example `local-model-pool-<instance>/<model>`. 1 to 128 characters.
+    /// Who holds it, for example `local-model-pool-<instance>/<model>`. 1 to 128 characters. A holder has one lease: its next
+    /// acquire replaces the one it has, at once and without a gap, which is how a lease grows or shrinks.
     #[prost(string, tag = "1")]
     pub holder: ::prost::alloc::string::String,
     /// More than 0.
@@ -1507,6 +1509,10 @@ pub struct LeaseAcquire {
     /// False: plan on system memory even where a GPU exists.
     #[prost(bool, tag = "5")]
     pub gpu: bool,
+    /// Processes that use the memory, up to 16; empty where the holder can't tell yet. Their use is then counted exactly
+    /// instead of being estimated.
+    #[prost(uint32, repeated, tag = "6")]
+    pub pids: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseRenew {
@@ -1514,6 +1520,9 @@ pub struct LeaseRenew {
     pub lease_id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub fencing_token: u64,
+    /// As in LeaseAcquire; empty = as before.
+    #[prost(uint32, repeated, tag = "3")]
+    pub pids: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseRelease {

@@ -26,7 +26,7 @@ fn errors_name_the_path() {
         ("{", "body"),
         (r#"{"model":"m"}"#, "body"),
         (r#"{"model":"m","messages":[{"content":"a"}]}"#, "messages[0]"),
-        (r#"{"messages":[{"role":"user","content":"a"}],"temperature":"hot"}"#, "body"),
+        (r#"{"messages":[{"role":"user","content":"a"}],"temperature":"hot"}"#, "temperature"),
         (r#"{"messages":[{"role":"king","content":"a"}]}"#, "messages[0].role"),
         (r#"{"messages":[{"role":"user","content":[{"text":"a"}]}]}"#, "messages[0].content[0].type"),
         (r#"{"messages":[{"role":"user","content":"a"}],"n":3}"#, "n"),

@@ -1,0 +1,195 @@
+//! A loaded model and what can be done with it from any thread: prompts and tokens. Computing belongs to the one thread that
+//! owns the context ([`super::scheduler`]).
+
+use std::sync::OnceLock;
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::model::{LlamaChatMessage, LlamaChatTemplate, LlamaModel};
+use llama_cpp_2::token::LlamaToken;
+use time::OffsetDateTime;
+
+use domain::fault::{Code, Fault, Origin};
+use domain::units::Bytes;
+
+use super::template::{Message, Template, TemplateError};
+use super::{EngineError, Spec};
+use crate::gguf::Header;
+
+/// Brackets around the number of a protected text (see [`Model::prompt`]); private-use characters.
+const OPEN: char = '\u{f8fe}';
+const CLOSE: char = '\u{f8ff}';
+
+/// llama.cpp, started once for the process, with its log sent to `tracing`.
+pub(super) fn backend() -> Result<&'static LlamaBackend, EngineError> {
+    static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
+    let backend = BACKEND.get_or_init(|| {
+        llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
+        LlamaBackend::init().ok()
+    });
+    backend.as_ref().ok_or(EngineError::Backend)
+}
+
+/// How prompts are made.
+#[derive(Debug)]
+enum Renderer {
+    /// The model's own template.
+    Jinja(Template),
+    /// llama.cpp's built-in imitation of a template family, for models whose own cannot be read, or that have none.
+    BuiltIn(LlamaChatTemplate),
+}
+
+/// Weights, vocabulary and template.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) llama: LlamaModel,
+    renderer: Renderer,
+    /// Texts of the tokens that structure a prompt, longest first.
+    control_texts: Vec<String>,
+    /// Bytes of tensors.
+    pub(super) weights: Bytes,
+    /// Most bytes of text that one token stands for.
+    pub(super) longest_piece: usize,
+    /// Whether the model says how the vectors of tokens become one: see [`super::embedder`].
+    pub(super) pools: bool,
+}
+
+impl Model {
+    /// Loads the weights. The file's header must have been checked: see [`crate::gguf`].
+    pub(super) fn load(spec: &Spec, header: &Header) -> Result<Self, EngineError> {
+        let parameters = LlamaModelParams::default().with_n_gpu_layers(spec.gpu_layers);
+        let llama = LlamaModel::load_from_file(backend()?, &spec.path, &parameters)
+            .map_err(|error| EngineError::Load(error.to_string()))?;
+        let control_texts = control_texts(&llama);
+        let renderer = renderer(&llama, header)?;
+        let weights = Bytes::new(llama.size());
+        let vocabulary = llama.vocab();
+        let lengths = vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, true, None).len());
+        let longest_piece = lengths.max().unwrap_or(1);
+        let pools = header.metadata.pooling;
+        Ok(Self { llama, renderer, control_texts, weights, longest_piece, pools })
+    }
+
+    /// Whether the model brings its own chat template, readable as Jinja.
+    pub(super) fn has_own_template(&self) -> bool {
+        matches!(self.renderer, Renderer::Jinja(_))
+    }
+
+    /// The tokens of the prompt for these messages.
+    ///
+    /// A message that contains the text of a control token (`<|im_end|>`) would otherwise end itself and could speak in
+    /// another role. Such texts, and only those, are replaced by placeholders before the template runs, and afterwards enter
+    /// the prompt as plain characters.
+    pub(super) fn prompt(&self, messages: &[Message], now: OffsetDateTime) -> Result<Vec<LlamaToken>, Fault> {
+        let mut originals = vec![];
+        let protect = |message: &Message| Message {
+            role: message.role,
+            content: self.protect(&message.content, &mut originals),
+        };
+        let messages: Vec<Message> = messages.iter().map(protect).collect();
+        let text = self.render(&messages, now)?;
+        Ok(self.tokenize(&text, &originals))
+    }
+
+    /// The tokens of a text that is embedded, with whatever the model wants at its ends.
+    pub(super) fn text_tokens(&self, text: &str) -> Vec<LlamaToken> {
+        self.llama.vocab().tokenize(text.as_bytes(), true, false)
+    }
+
+    fn render(&self, messages: &[Message], now: OffsetDateTime) -> Result<String, Fault> {
+        let fault = |error: &TemplateError| match error {
+            TemplateError::Refused(_) => Fault::invalid("messages", error.to_string()),
+            _ => Fault::new(Code::Unsupported, Origin::Local, false, error.to_string()).in_field("messages"),
+        };
+        match &self.renderer {
+            Renderer::Jinja(template) => template.render(messages, now).map_err(|error| fault(&error)),
+            Renderer::BuiltIn(template) => {
+                let message = |message: &Message| {
+                    LlamaChatMessage::new(message.role.to_owned(), message.content.clone())
+                };
+                let chat: Result<Vec<_>, _> = messages.iter().map(message).collect();
+                let chat = chat.map_err(|error| Fault::invalid("messages", error.to_string()))?;
+                self.llama
+                    .apply_chat_template(template, &chat, true)
+                    .map_err(|error| fault(&TemplateError::Failed(error.to_string())))
+            }
+        }
+    }
+
+    fn protect(&self, content: &str, originals: &mut Vec<String>) -> String {
+        let brackets = [OPEN.to_string(), CLOSE.to_string()];
+        let texts: Vec<&String> = self
+            .control_texts
+            .iter()
+            .chain(&brackets)
+            .filter(|text| content.contains(text.as_str()))
+            .collect();
+        let mut protected = String::with_capacity(content.len());
+        let mut rest = content;
+        loop {
+            // The earliest, and of several at one place the longest.
+            let found = texts.iter().filter_map(|text| rest.find(text.as_str()).map(|start| (start, *text)));
+            let Some((start, text)) =
+                found.min_by_key(|(start, text)| (*start, usize::MAX.saturating_sub(text.len())))
+            else {
+                protected.push_str(rest);
+                return protected;
+            };
+            protected.push_str(rest.get(..start).unwrap_or_default());
+            protected.push_str(&format!("{OPEN}{}{CLOSE}", originals.len()));
+            originals.push(text.clone());
+            rest = rest.get(start.saturating_add(text.len())..).unwrap_or_default();
+        }
+    }
+
+    fn tokenize(&self, text: &str, originals: &[String]) -> Vec<LlamaToken> {
+        let vocabulary = self.llama.vocab();
+        let mut tokens = vec![];
+        let mut parts = text.split(OPEN);
+        vocabulary.tokenize_into(parts.next().unwrap_or_default().as_bytes(), &mut tokens, false, true);
+        for part in parts {
+            let (number, after) = part.split_once(CLOSE).unwrap_or(("", part));
+            let original = number.parse().ok().and_then(|index: usize| originals.get(index));
+            vocabulary.tokenize_into(
+                original.map_or("", String::as_str).as_bytes(),
+                &mut tokens,
+                false,
+                false,
+            );
+            vocabulary.tokenize_into(after.as_bytes(), &mut tokens, false, true);
+        }
+        // Some templates write the first token themselves.
+        if vocabulary.should_add_bos() && tokens.first() != Some(&vocabulary.bos()) {
+            tokens.insert(0, vocabulary.bos());
+        }
+        tokens
+    }
+}
+
+fn control_texts(llama: &LlamaModel) -> Vec<String> {
+    let vocabulary = llama.vocab();
+    let special =
+        vocabulary.tokens().filter(|token| vocabulary.is_control(*token) || vocabulary.is_eog(*token));
+    let text = |token| vocabulary.text(token).and_then(|text| text.to_str().ok()).map(str::to_owned);
+    let mut texts: Vec<String> = special.filter_map(text).filter(|text| text.len() > 1).collect();
+    texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    texts.dedup();
+    texts
+}
+
+fn renderer(llama: &LlamaModel, header: &Header) -> Result<Renderer, EngineError> {
+    let vocabulary = llama.vocab();
+    let text = |token: LlamaToken| {
+        (token.0 >= 0).then(|| vocabulary.text(token)).flatten().map(|t| t.to_string_lossy().into_owned())
+    };
+    let (bos, eos) = (text(vocabulary.bos()), text(vocabulary.eos()));
+    if let Some(source) = &header.metadata.chat_template {
+        match Template::new(source.clone(), bos.unwrap_or_default(), eos.unwrap_or_default()) {
+            Ok(template) => return Ok(Renderer::Jinja(template)),
+            Err(error) => tracing::warn!(%error, "falling back to llama.cpp's built-in chat templates"),
+        }
+    }
+    let name = header.metadata.chat_template.as_deref().unwrap_or("chatml");
+    let template = LlamaChatTemplate::new(name).map_err(|error| EngineError::Load(error.to_string()))?;
+    Ok(Renderer::BuiltIn(template))
+}

@@ -1,0 +1,129 @@
+//! Tables of the ledger and the way from each version of them to the next.
+//!
+//! `PRAGMA user_version` holds the version. Migrations only go forward; a file written by a newer program is refused
+//! rather than guessed at.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::LedgerError;
+
+/// One script for each version, in order; the first makes version 1. A script that was released is never edited.
+const MIGRATIONS: [&str; 1] = [VERSION_1];
+
+const VERSION_1: &str = "
+CREATE TABLE attempt (
+    event_id TEXT PRIMARY KEY NOT NULL,
+    request_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    finished_unix_ms INTEGER NOT NULL,
+    machine TEXT NOT NULL,
+    service TEXT NOT NULL,
+    origin_instance TEXT NOT NULL,
+    origin_counter INTEGER NOT NULL,
+    method TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    error_code TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    task TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    requested_model TEXT NOT NULL,
+    deployment TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    tier TEXT NOT NULL,
+    executed_on TEXT NOT NULL,
+    workload_class TEXT NOT NULL,
+    tokens_input INTEGER NOT NULL,
+    tokens_output INTEGER NOT NULL,
+    tokens_cached_input INTEGER NOT NULL,
+    tokens_cache_write INTEGER NOT NULL,
+    tokens_reasoning INTEGER NOT NULL,
+    estimated INTEGER NOT NULL,
+    cost_picodollars INTEGER NOT NULL,
+    time_to_first_token_ms INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    streamed INTEGER NOT NULL,
+    decision TEXT NOT NULL,
+    provider_request_id TEXT NOT NULL
+) STRICT;
+CREATE INDEX attempt_by_request ON attempt (request_id, attempt);
+CREATE INDEX attempt_by_time ON attempt (finished_unix_ms, event_id, request_id);
+
+CREATE TABLE rollup_hour (
+    hour_unix_ms INTEGER NOT NULL,
+    tier TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    tokens_input INTEGER NOT NULL,
+    tokens_output INTEGER NOT NULL,
+    tokens_cached_input INTEGER NOT NULL,
+    tokens_cache_write INTEGER NOT NULL,
+    tokens_reasoning INTEGER NOT NULL,
+    cost_picodollars INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    PRIMARY KEY (hour_unix_ms, tier, provider, model, agent, outcome)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE origin (
+    origin_instance TEXT PRIMARY KEY NOT NULL,
+    machine TEXT NOT NULL,
+    service TEXT NOT NULL,
+    highest_counter INTEGER NOT NULL,
+    received INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE dead_letter (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream_sequence INTEGER NOT NULL,
+    published_unix_ns INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    payload_bytes INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    UNIQUE (stream_sequence, published_unix_ns, part)
+) STRICT;
+";
+
+/// Brings the file to the newest version, all steps in one transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let pending = usize::try_from(found)
+        .ok()
+        .and_then(|done| MIGRATIONS.get(done..))
+        .ok_or(LedgerError::UnknownVersion { found, newest })?;
+    for script in pending {
+        transaction.execute_batch(script)?;
+    }
+    transaction.pragma_update(None, "user_version", newest)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrating_twice_changes_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        connection.execute("INSERT INTO origin VALUES ('i', 'm', 's', 1, 1)", []).unwrap();
+        migrate(&mut connection).unwrap();
+        let rows: i64 = connection.query_row("SELECT count(*) FROM origin", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 1);
+    }
+
+    #[test]
+    fn a_file_of_a_newer_program_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let error = migrate(&mut connection).unwrap_err();
+        assert!(matches!(error, LedgerError::UnknownVersion { found: 99, .. }), "{error}");
+    }
+}

@@ -1,0 +1,146 @@
+//! The `[vram-optimizer]` section.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use domain::{units::Bytes, vram::Policy};
+use serde::{Deserialize, Serialize};
+
+/// The configuration as this service sees it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How to reach the machine's NATS server.
+    pub bus: bus::Settings,
+    /// This service's own section.
+    #[serde(rename = "vram-optimizer")]
+    pub own: Raw,
+}
+
+/// The section as written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Raw {
+    /// Where health and metrics are served.
+    pub admin_listen: SocketAddr,
+    /// NVML's library; none = `libnvidia-ml.so.1` as the system finds it.
+    pub nvml_library: Option<PathBuf>,
+    /// Between looks at the memory, milliseconds, 100 to 60,000.
+    pub sample_interval_ms: u64,
+    /// Kept free on each GPU, MiB; 457 by default, what Ollama keeps.
+    pub reserve_mib: u64,
+    /// A lease on a GPU for more than this has the GPU to itself, MiB.
+    pub exclusive_over_mib: u64,
+    /// Share of the system memory that may be filled, by anybody; above 0, up to 1. Where a control group limits this
+    /// service to less than the machine has, it is a share of that limit.
+    pub system_memory_fraction: f64,
+    /// System memory to plan on, MiB, in place of the share. For containers: the limit that this service sees there is its
+    /// own, not that of the processes that will use the memory.
+    pub system_memory_mib: Option<u64>,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 7075)),
+            nvml_library: None,
+            sample_interval_ms: 500,
+            reserve_mib: 457,
+            exclusive_over_mib: 10_240,
+            system_memory_fraction: 0.8,
+            system_memory_mib: None,
+        }
+    }
+}
+
+/// A value that is out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("vram-optimizer.{key} is {value}, expected {expected}")]
+pub struct InvalidSetting {
+    /// The key in the section.
+    pub key: &'static str,
+    /// What was written.
+    pub value: String,
+    /// What would have been accepted.
+    pub expected: &'static str,
+}
+
+/// How much of the system memory is planned on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum SystemShare {
+    /// Of what there is.
+    Fraction(f64),
+    /// So much, whatever there is.
+    Fixed(Bytes),
+}
+
+/// The section, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Own {
+    pub(crate) admin_listen: SocketAddr,
+    pub(crate) nvml_library: Option<PathBuf>,
+    pub(crate) sample_interval: Duration,
+    pub(crate) system: SystemShare,
+    pub(crate) policy: Policy,
+}
+
+impl TryFrom<Raw> for Own {
+    type Error = InvalidSetting;
+
+    fn try_from(raw: Raw) -> Result<Self, InvalidSetting> {
+        let invalid = |key, value: String, expected| Err::<Self, _>(InvalidSetting { key, value, expected });
+        if !(100..=60_000).contains(&raw.sample_interval_ms) {
+            let value = raw.sample_interval_ms.to_string();
+            return invalid("sample_interval_ms", value, "100 to 60000");
+        }
+        // A NaN is in no range.
+        if !(raw.system_memory_fraction > 0.0 && raw.system_memory_fraction <= 1.0) {
+            let value = raw.system_memory_fraction.to_string();
+            return invalid("system_memory_fraction", value, "above 0, up to 1");
+        }
+        if raw.system_memory_mib == Some(0) {
+            return invalid("system_memory_mib", "0".to_owned(), "at least 1, or no such key");
+        }
+        if raw.nvml_library.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return invalid("nvml_library", "empty".to_owned(), "a path, or no such key");
+        }
+        Ok(Self {
+            admin_listen: raw.admin_listen,
+            nvml_library: raw.nvml_library,
+            sample_interval: Duration::from_millis(raw.sample_interval_ms),
+            system: raw.system_memory_mib.map_or(SystemShare::Fraction(raw.system_memory_fraction), |mib| {
+                SystemShare::Fixed(Bytes::mebibytes(mib))
+            }),
+            policy: Policy {
+                reserve: Bytes::mebibytes(raw.reserve_mib),
+                exclusive_over: Bytes::mebibytes(raw.exclusive_over_mib),
+                ..Policy::default()
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert!(Own::try_from(Raw::default()).is_ok());
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_by_its_key() {
+        let cases = [
+            ("sample_interval_ms", Raw { sample_interval_ms: 99, ..Raw::default() }),
+            ("sample_interval_ms", Raw { sample_interval_ms: 60_001, ..Raw::default() }),
+            ("system_memory_fraction", Raw { system_memory_fraction: 0.0, ..Raw::default() }),
+            ("system_memory_fraction", Raw { system_memory_fraction: 1.01, ..Raw::default() }),
+            ("system_memory_fraction", Raw { system_memory_fraction: f64::NAN, ..Raw::default() }),
+            ("system_memory_mib", Raw { system_memory_mib: Some(0), ..Raw::default() }),
+            ("nvml_library", Raw { nvml_library: Some(PathBuf::new()), ..Raw::default() }),
+        ];
+        for (key, raw) in cases {
+            assert_eq!(Own::try_from(raw).unwrap_err().key, key);
+        }
+    }
+}
