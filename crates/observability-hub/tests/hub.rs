@@ -1,5 +1,13 @@
 //! The hub over real HTTP and, where the ledger is fed, a real nats-server.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test helpers fail by panicking"
+)]
+
 #[path = "hub/ingest.rs"]
 mod ingest;
 #[path = "hub/remote_write.rs"]

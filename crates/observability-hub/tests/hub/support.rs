@@ -24,7 +24,6 @@ pub(crate) const NOW_UNIX_MS: i64 = 1_700_000_000_000;
 pub(crate) struct Hub {
     pub(crate) address: SocketAddr,
     pub(crate) ledger: Ledger,
-    pub(crate) clock: ManualClock,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -70,7 +69,7 @@ impl Hub {
         let listener = http::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
         let address = listener.local_addr().unwrap();
         tasks.spawn(http::serve(listener, router(app), http::Limits::default(), stop.clone()));
-        Self { address, ledger, clock, stop, tasks }
+        Self { address, ledger, stop, tasks }
     }
 
     /// Ends the hub without closing anything first, and waits until its files are free.
