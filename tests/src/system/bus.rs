@@ -197,7 +197,13 @@ impl Streaming {
         Ok(Reply { frames: self.frames })
     }
 
-    /// Whether anything at all comes within `time`: after the end nothing may.
+    /// The request's id, as the frames so far repeat it.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        self.frames.first().map_or("", |frame| frame.request_id.as_str())
+    }
+
+    /// Whether nothing comes within `time`.
     pub async fn is_silent(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.replies.next()).await.is_err()
     }
