@@ -1,3 +1,4 @@
-//! What to do when something fails: pure rules with the time as an argument.
+//! What to do when something fails: pure rules with time and chance as arguments.
 
 pub mod cooldown;
+pub mod retry;

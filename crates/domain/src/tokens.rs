@@ -17,10 +17,32 @@ const IMAGE: u64 = 85;
 /// Tokens of a text, rounded up.
 #[must_use]
 pub fn of_text(text: &str) -> Tokens {
-    let bytes = text.len() as u64;
-    let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
-    // A character outside ASCII has two to four bytes in UTF-8; counting two bytes a token comes to 1 to 1.5 a character.
-    Tokens::new(ascii.div_ceil(ASCII_BYTES_PER_TOKEN) + (bytes - ascii).div_ceil(2))
+    let mut counter = Counter::default();
+    counter.add(text);
+    counter.tokens()
+}
+
+/// Counts a text that comes in pieces, as [`of_text`] would count it whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counter {
+    ascii: u64,
+    other: u64,
+}
+
+impl Counter {
+    /// The next piece.
+    pub fn add(&mut self, piece: &str) {
+        let ascii = piece.bytes().filter(u8::is_ascii).count() as u64;
+        self.ascii += ascii;
+        self.other += piece.len() as u64 - ascii;
+    }
+
+    /// Tokens so far, rounded up.
+    #[must_use]
+    pub const fn tokens(&self) -> Tokens {
+        // A character outside ASCII has two to four bytes in UTF-8; counting two bytes a token comes to 1 to 1.5 a character.
+        Tokens::new(self.ascii.div_ceil(ASCII_BYTES_PER_TOKEN) + self.other.div_ceil(2))
+    }
 }
 
 /// Tokens of a conversation with its tools.
@@ -56,6 +78,16 @@ mod tests {
         assert_eq!(of_text("abcd"), Tokens::new(1));
         assert_eq!(of_text("abcde"), Tokens::new(2));
         assert_eq!(of_text(&"word ".repeat(5_000)), Tokens::new(6_250));
+    }
+
+    #[test]
+    fn pieces_count_as_their_whole() {
+        let text = "three pieces, 日本語 too";
+        let mut counter = Counter::default();
+        for piece in text.split_inclusive(' ') {
+            counter.add(piece);
+        }
+        assert_eq!(counter.tokens(), of_text(text));
     }
 
     #[test]

@@ -16,12 +16,12 @@ mod model;
 mod sampling;
 mod scheduler;
 mod slot;
+mod spec;
 mod template;
 #[cfg(test)]
 mod tests;
 mod text;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,13 +31,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use domain::fault::{Code, Fault, Origin};
-use domain::units::{Bytes, Tokens};
+use domain::units::Tokens;
 
-use crate::gguf::{GgufError, Header};
+use crate::gguf::Header;
 use model::Model;
 use sampling::Sampler;
 pub use sampling::{Format, Sampling};
 use scheduler::{EmbedJob, GenerateJob, Job};
+pub use spec::{EngineError, Facts, Spec};
 pub use template::{Message, TemplateError};
 use text::Assembler;
 
@@ -45,85 +46,6 @@ use text::Assembler;
 const PIECES_WAITING_MAX: usize = 32;
 /// Stack of the engine's thread. llama.cpp is written for the eight megabytes of a main thread.
 const STACK_BYTES: usize = 16 << 20;
-
-/// How a model is loaded. The path must have been checked: see [`crate::models_dir`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Spec {
-    /// The GGUF file.
-    pub path: PathBuf,
-    /// Tokens of prompt and answer, for each slot; 1 up to what the model was trained for.
-    pub context_per_slot: u32,
-    /// Requests at once, 1 to 64.
-    pub slots: u32,
-    /// Threads that compute, at least 1.
-    pub threads: u32,
-    /// Layers on the GPU; 0 = none. More than the model has = all.
-    pub gpu_layers: u32,
-    /// Whether to answer [`Engine::generate`].
-    pub generate: bool,
-    /// Whether to answer [`Engine::embed`].
-    pub embed: bool,
-}
-
-/// What was loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// Tokens of prompt and answer, for each slot.
-    pub context_per_slot: u32,
-    /// Requests at once.
-    pub slots: u32,
-    /// Length of embedding vectors; 0 = does not embed.
-    pub embedding_dimensions: u32,
-    /// Bytes of tensors.
-    pub weights: Bytes,
-    /// Whether prompts come from the model's own chat template.
-    pub own_template: bool,
-    /// How long it took.
-    pub load: Duration,
-}
-
-/// Why there is no engine.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// llama.cpp cannot start in this process.
-    #[error("llama.cpp does not start")]
-    Backend,
-    /// The file is no usable model.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: GgufError,
-    },
-    /// The configuration does not fit the model.
-    #[error("{field} is {value}, expected {expected}")]
-    Spec {
-        /// The configuration key.
-        field: &'static str,
-        /// What it is.
-        value: String,
-        /// What it may be.
-        expected: String,
-    },
-    /// llama.cpp refuses the model; its log says why.
-    #[error("llama.cpp does not load the model, its log lines say why: {0}")]
-    Load(String),
-    /// There is not enough memory for the context, or the model does not allow it.
-    #[error("llama.cpp does not make a context of {tokens} tokens, its log lines say why: {reason}")]
-    Context {
-        /// All slots together.
-        tokens: u32,
-        /// What llama.cpp answered.
-        reason: String,
-    },
-    /// The thread cannot start or died.
-    #[error("the engine's thread ended: {0}")]
-    Thread(String),
-    /// Computing failed several times in a row.
-    #[error("llama.cpp failed to compute {0} times in a row")]
-    Compute(u32),
-}
 
 /// A request for text.
 #[derive(Debug, Clone)]
@@ -249,7 +171,7 @@ impl Engine {
         let model = tokio::task::spawn_blocking(move || {
             let file = |source| EngineError::File { path: loading.path.clone(), source };
             let header = Header::open(&loading.path).map_err(file)?;
-            check(&loading, &header)?;
+            spec::check(&loading, &header)?;
             Model::load(&loading, &header).map(Arc::new)
         });
         let model = model.await.map_err(|error| EngineError::Thread(error.to_string()))??;
@@ -262,8 +184,9 @@ impl Engine {
             .stack_size(STACK_BYTES)
             .spawn(move || scheduler::run(&thread_model, &thread_spec, inbox, &occupied, ready))
             .map_err(|error| EngineError::Thread(error.to_string()))?;
-        let dimensions =
-            is_ready.await.map_err(|_died| EngineError::Thread("it panicked while starting".to_owned()))??;
+        let dimensions = is_ready
+            .await
+            .map_err(|_died| EngineError::Thread("it panicked while starting".to_owned()))??;
         let facts = Facts {
             context_per_slot: spec.context_per_slot,
             slots: spec.slots,
@@ -304,8 +227,9 @@ impl Engine {
         let submitted = Instant::now();
         let (engine, cancel) = (self.clone(), request.cancel.clone());
         let prepared = tokio::task::spawn_blocking(move || engine.prepare(&request));
-        let (tokens, sampler, text, output_max) =
-            prepared.await.map_err(|error| Fault::internal(format!("preparing the prompt failed: {error}")))??;
+        let (tokens, sampler, text, output_max) = prepared
+            .await
+            .map_err(|error| Fault::internal(format!("preparing the prompt failed: {error}")))??;
         let (pieces_in, pieces) = mpsc::channel(PIECES_WAITING_MAX);
         let (end_in, end) = oneshot::channel();
         self.submit(Job::Generate(GenerateJob {
@@ -343,7 +267,9 @@ impl Engine {
             }
             Ok::<_, Fault>(tokens)
         });
-        let tokens = tokens.await.map_err(|error| Fault::internal(format!("reading the inputs failed: {error}")))??;
+        let tokens = tokens
+            .await
+            .map_err(|error| Fault::internal(format!("reading the inputs failed: {error}")))??;
         let (end_in, end) = oneshot::channel();
         self.submit(Job::Embed(EmbedJob::new(tokens, cancel, end_in)))?;
         end.await.map_err(|_gone| gone())?
@@ -360,8 +286,10 @@ impl Engine {
     }
 
     fn prepare(&self, request: &Generate) -> Result<Prepared, Fault> {
+        self.may_fit(&request.messages)?;
         let tokens = self.model.prompt(&request.messages, request.now)?;
-        let room = self.fits(tokens.len(), request.max_tokens.unwrap_or(1))?;
+        // max_tokens is an upper bound: an answer that the context cuts short ends with `length`
+        let room = self.fits(tokens.len(), 1)?;
         let context = self.spec.context_per_slot;
         let sampler = Sampler::new(&self.model.llama, &request.sampling, &request.format, context)?;
         let output_max = request.max_tokens.unwrap_or(room).min(room);
@@ -373,13 +301,28 @@ impl Engine {
         let context = self.spec.context_per_slot;
         let left = u32::try_from(prompt).ok().and_then(|prompt| context.checked_sub(prompt));
         left.filter(|left| *left >= wanted).ok_or_else(|| {
-            let text = format!(
-                "the prompt has {prompt} tokens and the answer may have {wanted}, {} together; the model's context has \
-                 {context}",
-                prompt.saturating_add(wanted as usize)
-            );
+            let answer = match wanted {
+                0 => String::new(),
+                wanted => format!(
+                    " and the answer may have {wanted}, {} together",
+                    prompt.saturating_add(wanted as usize)
+                ),
+            };
+            let text = format!("the prompt has {prompt} tokens{answer}; the model's context has {context}");
             Fault::new(Code::ContextLengthExceeded, Origin::Caller, false, text).in_field("messages")
         })
+    }
+
+    /// Refuses what cannot fit however it is cut into tokens, before work is spent on cutting it.
+    fn may_fit(&self, messages: &[Message]) -> Result<(), Fault> {
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let fewest = bytes / self.model.longest_piece.max(1);
+        let context = self.spec.context_per_slot;
+        if fewest <= context as usize {
+            return Ok(());
+        }
+        let text = format!("the messages have at least {fewest} tokens; the model's context has {context}");
+        Err(Fault::new(Code::ContextLengthExceeded, Origin::Caller, false, text).in_field("messages"))
     }
 }
 
@@ -387,23 +330,4 @@ type Prepared = (Vec<llama_cpp_2::token::LlamaToken>, Sampler, Assembler, u32);
 
 fn gone() -> Fault {
     Fault::new(Code::Unavailable, Origin::Local, true, "the engine ended before the answer did")
-}
-
-fn check(spec: &Spec, header: &Header) -> Result<(), EngineError> {
-    let trained = header.metadata.context_length;
-    let wrong = |field, value: u32, expected: String| {
-        Err(EngineError::Spec { field, value: value.to_string(), expected })
-    };
-    if !(1..=trained).contains(&spec.context_per_slot) {
-        return wrong("context_length", spec.context_per_slot, format!("1 to {trained}, what the model was trained for"));
-    }
-    if !(1..=64).contains(&spec.slots) {
-        return wrong("slots", spec.slots, "1 to 64".to_owned());
-    }
-    if spec.generate && header.metadata.is_encoder() {
-        let (field, value) = ("generate", "true".to_owned());
-        let expected = format!("false: {} models only embed", header.metadata.architecture);
-        return Err(EngineError::Spec { field, value, expected });
-    }
-    Ok(())
 }

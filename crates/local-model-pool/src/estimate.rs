@@ -13,6 +13,8 @@ const CONTEXT_STEP: u64 = 256;
 pub const GPU_RESERVE: Bytes = Bytes::mebibytes(457);
 /// Tokens that llama.cpp computes at once (`n_ubatch`); the compute buffer grows with it.
 pub const COMPUTE_BATCH_TOKENS: u32 = 512;
+/// Texts that are embedded at once.
+pub const EMBED_SEQUENCES: u32 = 8;
 
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,6 +47,10 @@ pub struct Shape {
     pub compute_batch: u32,
     /// How keys and values are stored.
     pub cache: CacheType,
+    /// Whether there is a context for text.
+    pub generate: bool,
+    /// Texts that are embedded at once, each of up to `context_per_slot` tokens; 0 = no context for vectors.
+    pub embed_sequences: u32,
     /// GPUs that take part; 0 = CPU only.
     pub gpus: u32,
 }
@@ -54,7 +60,7 @@ pub struct Shape {
 pub struct Estimate {
     /// The tensors.
     pub weights: Bytes,
-    /// Keys and values of all slots.
+    /// Keys and values of all contexts.
     pub cache: Bytes,
     /// Upper bound of the buffers for intermediate results.
     pub compute: Bytes,
@@ -75,15 +81,25 @@ impl Estimate {
 pub fn estimate(header: &Header, shape: Shape) -> Estimate {
     let model = &header.metadata;
     let context = u64::from(shape.context_per_slot).div_ceil(CONTEXT_STEP).saturating_mul(CONTEXT_STEP);
-    let tokens = context.saturating_mul(shape.slots.into());
-    let per_head =
-        shape.cache.bytes(model.key_length.into()).saturating_add(shape.cache.bytes(model.value_length.into()));
+    let per_head = shape
+        .cache
+        .bytes(model.key_length.into())
+        .saturating_add(shape.cache.bytes(model.value_length.into()));
     let kv_heads: u64 = model.kv_heads.iter().map(|heads| u64::from(*heads)).sum();
-    let cache = if model.is_encoder() { 0 } else { kv_heads.saturating_mul(per_head).saturating_mul(tokens) };
+    let per_token = if model.is_encoder() { 0 } else { kv_heads.saturating_mul(per_head) };
     let width = u64::from(model.vocabulary)
         .saturating_add(u64::from(model.embedding_length).saturating_mul(8))
         .saturating_add(context / 2);
-    let compute = u64::from(shape.compute_batch).saturating_mul(4).saturating_mul(width);
+    // Vectors are computed a whole text at a time.
+    let contexts = [
+        (u64::from(shape.slots), u64::from(shape.compute_batch), shape.generate),
+        (u64::from(shape.embed_sequences), context, shape.embed_sequences > 0),
+    ];
+    let (mut cache, mut compute) = (0_u64, 0_u64);
+    for (sequences, batch, _) in contexts.into_iter().filter(|(_, _, exists)| *exists) {
+        cache = cache.saturating_add(per_token.saturating_mul(context).saturating_mul(sequences));
+        compute = compute.saturating_add(batch.saturating_mul(4).saturating_mul(width));
+    }
     Estimate {
         weights: header.weights,
         cache: Bytes::new(cache),
@@ -119,7 +135,7 @@ mod tests {
 
     fn shape(slots: u32, context_per_slot: u32) -> Shape {
         let (compute_batch, cache, gpus) = (COMPUTE_BATCH_TOKENS, CacheType::F16, 0);
-        Shape { slots, context_per_slot, compute_batch, cache, gpus }
+        Shape { slots, context_per_slot, compute_batch, cache, gpus, generate: true, embed_sequences: 0 }
     }
 
     #[test]
@@ -131,10 +147,7 @@ mod tests {
 
     #[test]
     fn the_context_of_each_slot_is_rounded_up_on_its_own() {
-        assert_eq!(
-            estimate(&llama_8b(), shape(3, 300)).cache,
-            estimate(&llama_8b(), shape(3, 512)).cache
-        );
+        assert_eq!(estimate(&llama_8b(), shape(3, 300)).cache, estimate(&llama_8b(), shape(3, 512)).cache);
     }
 
     #[test]
@@ -158,6 +171,18 @@ mod tests {
         let mut encoder = llama_8b();
         encoder.metadata.architecture = "nomic-bert".to_owned();
         assert_eq!(estimate(&encoder, shape(1, 8192)).cache, Bytes::ZERO);
+    }
+
+    #[test]
+    fn vectors_take_a_context_of_their_own() {
+        let text = estimate(&llama_8b(), shape(4, 2048));
+        let vectors = Shape { generate: false, embed_sequences: 4, ..shape(4, 2048) };
+        let both = estimate(&llama_8b(), Shape { generate: true, ..vectors });
+        let vectors = estimate(&llama_8b(), vectors);
+        assert_eq!(vectors.cache, text.cache);
+        assert!(vectors.compute > text.compute, "a text is computed in one piece");
+        assert_eq!(both.cache, text.cache + vectors.cache);
+        assert_eq!(both.compute, text.compute + vectors.compute);
     }
 
     #[test]

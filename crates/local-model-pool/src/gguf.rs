@@ -160,10 +160,7 @@ impl Header {
     }
 }
 
-fn read_entries<R: Read>(
-    cursor: &mut Cursor<R>,
-    count: u64,
-) -> Result<BTreeMap<String, Value>, GgufError> {
+fn read_entries<R: Read>(cursor: &mut Cursor<R>, count: u64) -> Result<BTreeMap<String, Value>, GgufError> {
     let mut values = BTreeMap::new();
     for _ in 0..count {
         let key = cursor.string("a metadata key")?;

@@ -32,8 +32,10 @@ use report::Reports;
 const ONE_THREAD_BYTES_MAX: u64 = 32 << 20;
 /// Longest context where neither the configuration nor the model asks for less.
 const CONTEXT_DEFAULT_MAX: u32 = 8_192;
-/// How much longer than the shutdown's deadline the process may live once its standard input is closed.
-const EXIT_GRACE: Duration = Duration::from_secs(1);
+/// How long the process may live once its standard input is closed: less than the pool waits before it kills.
+const EXIT_GRACE: Duration = Duration::from_secs(4);
+/// How long the last words to a bus that may be gone too may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Runs one model until the pool closes the standard input or asks to stop.
 ///
@@ -84,14 +86,15 @@ async fn serve(
         resident_bytes: resident_bytes(),
         load_ms: u64::try_from(facts.load.as_millis()).unwrap_or(u64::MAX),
     };
-    let at = Execute { plane: Plane::Local, machine: bus.machine().clone(), executor: model.executor.clone() };
+    let at =
+        Execute { plane: Plane::Local, machine: bus.machine().clone(), executor: model.executor.clone() };
     let clock = process.clock.clone();
     let executor = EngineExecutor::new(engine, model.clone(), bus.machine().clone(), clock, reports.clone());
     let announce = || reports.send(Event::Ready(ready));
     let slots = facts.slots as usize;
     let served =
         bus::executor::serve(&bus, at, slots, Arc::new(executor), Load::default(), stop, announce).await;
-    bus.close().await;
+    let _bus_gone = tokio::time::timeout(FAREWELL, bus.close()).await;
     served.context("the bus ended")
 }
 
@@ -153,7 +156,7 @@ fn end_with_standard_input(shutdown: Shutdown) -> anyhow::Result<()> {
         tracing::info!("the pool closed the standard input");
         shutdown.request();
         // A thread of llama.cpp that is computing cannot be waited for without bound.
-        std::thread::sleep(shutdown.remaining().saturating_add(EXIT_GRACE));
+        std::thread::sleep(EXIT_GRACE);
         std::process::exit(1);
     };
     // Not a task: it must work while the async runtime is busy or gone.

@@ -3,7 +3,7 @@
 //! Where it does not answer, a model on the CPU is loaded anyway: the owner's machine must answer without it. A model on the
 //! GPU is not, since nobody else knows what a game or a training job has taken.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,8 +61,9 @@ impl Leases {
             priority: priority.into(),
             ttl_ms: u64::try_from(TTL.as_millis()).unwrap_or(0),
             gpu,
+            pids: vec![],
         };
-        let held = Held { leases: self.clone(), wanted, lease: Mutex::new(None) };
+        let held = Held { leases: self.clone(), wanted, lease: Mutex::new(None), process: AtomicU32::new(0) };
         if !self.enabled {
             return Ok(held);
         }
@@ -70,7 +71,10 @@ impl Leases {
             Ok(()) => Ok(held),
             Err(Refused::Silent(reason)) if !gpu => {
                 if !self.told.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(reason, "vram-optimizer does not answer, models are loaded without leases");
+                    tracing::warn!(
+                        reason,
+                        "vram-optimizer does not answer, models are loaded without leases"
+                    );
                 }
                 Ok(held)
             }
@@ -99,9 +103,20 @@ pub struct Held {
     leases: Leases,
     wanted: v1::LeaseAcquire,
     lease: Mutex<Option<(String, u64)>>,
+    /// The process that uses the memory; 0 = not started yet.
+    process: AtomicU32,
 }
 
 impl Held {
+    /// Says which process uses the memory, so that the optimizer can tell it from a stranger's.
+    pub fn used_by(&self, process: u32) {
+        self.process.store(process, Ordering::Relaxed);
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        Some(self.process.load(Ordering::Relaxed)).filter(|process| *process > 0).into_iter().collect()
+    }
+
     fn lease(&self) -> Option<(String, u64)> {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -111,7 +126,8 @@ impl Held {
     }
 
     async fn take(&self) -> Result<(), Refused> {
-        match self.leases.call(Action::Acquire(self.wanted.clone())).await? {
+        let wanted = v1::LeaseAcquire { pids: self.pids(), ..self.wanted.clone() };
+        match self.leases.call(Action::Acquire(wanted)).await? {
             v1::lease_reply::Result::Granted(lease) => {
                 self.set(Some((lease.lease_id, lease.fencing_token)));
                 Ok(())
@@ -126,11 +142,14 @@ impl Held {
         if !self.leases.enabled {
             return std::future::pending().await;
         }
+        // The first one comes at once and names the process.
+        let mut pause = tokio::time::interval(RENEW);
+        pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::time::sleep(RENEW).await;
+            pause.tick().await;
             let renewed = match self.lease() {
                 Some((lease_id, fencing_token)) => {
-                    let renew = v1::LeaseRenew { lease_id, fencing_token };
+                    let renew = v1::LeaseRenew { lease_id, fencing_token, pids: self.pids() };
                     self.leases.call(Action::Renew(renew)).await.map(drop)
                 }
                 None => self.take().await,
@@ -142,7 +161,11 @@ impl Held {
             match self.take().await {
                 Err(Refused::Answered(again)) if self.wanted.gpu => return again,
                 Err(Refused::Answered(_)) if had_one => {
-                    tracing::warn!(holder = self.wanted.holder, reason, "a model in system memory has lost its lease");
+                    tracing::warn!(
+                        holder = self.wanted.holder,
+                        reason,
+                        "a model in system memory has lost its lease"
+                    );
                 }
                 _ => {}
             }

@@ -44,17 +44,31 @@ impl Metrics {
         let failures = meter.u64_counter("local_model_pool.engine.failures").with_unit("{failure}");
         Self {
             request: seconds("gen_ai.server.request.duration", "Time from a request to its end."),
-            first_token: seconds("gen_ai.server.time_to_first_token", "Time from a request to its first token."),
-            output_token: seconds("gen_ai.server.time_per_output_token", "Time for each token after the first."),
+            first_token: seconds(
+                "gen_ai.server.time_to_first_token",
+                "Time from a request to its first token.",
+            ),
+            output_token: seconds(
+                "gen_ai.server.time_per_output_token",
+                "Time for each token after the first.",
+            ),
             tokens: tokens.with_description("Tokens computed, by kind.").build(),
             load: seconds("local_model_pool.model.load.duration", "Time from start to ready."),
             busy: gauge("local_model_pool.slots.busy", "{slot}", "Slots with a request."),
-            waiting: gauge("local_model_pool.requests.waiting", "{request}", "Requests that wait for a slot."),
+            waiting: gauge(
+                "local_model_pool.requests.waiting",
+                "{request}",
+                "Requests that wait for a slot.",
+            ),
             slots: gauge("local_model_pool.slots", "{slot}", "Slots of a loaded model."),
             state: gauge("local_model_pool.model.state", "1", "0 down, 1 cold, 2 loading, 3 warm."),
             failures: failures.with_description("Engines that failed to load or died.").build(),
             estimated: gauge("local_model_pool.memory.estimated", "By", "Memory expected before the load."),
-            resident: gauge("local_model_pool.memory.resident", "By", "Memory of the engine's process when ready."),
+            resident: gauge(
+                "local_model_pool.memory.resident",
+                "By",
+                "Memory of the engine's process when ready.",
+            ),
         }
     }
 

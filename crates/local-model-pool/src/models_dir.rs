@@ -81,8 +81,22 @@ mod tests {
     fn names_that_could_lead_elsewhere_are_refused() {
         let good = ["demo.gguf", "qwen/Qwen2.5-7B_Q4_K_M.gguf"];
         let bad = [
-            "", ".", "..", "/etc/passwd.gguf", "../demo.gguf", "a/../demo.gguf", "a//demo.gguf", ".demo.gguf",
-            "a/.b/c.gguf", "demo.gguf\0", "demo", "demo.bin", "a b.gguf", "ü.gguf", "a\\b.gguf", "./demo.gguf",
+            "",
+            ".",
+            "..",
+            "/etc/passwd.gguf",
+            "../demo.gguf",
+            "a/../demo.gguf",
+            "a//demo.gguf",
+            ".demo.gguf",
+            "a/.b/c.gguf",
+            "demo.gguf\0",
+            "demo",
+            "demo.bin",
+            "a b.gguf",
+            "ü.gguf",
+            "a\\b.gguf",
+            "./demo.gguf",
         ];
         for name in good {
             assert!(ModelFile::new(name).is_some(), "{name:?} was refused");

@@ -210,7 +210,8 @@ impl TryFrom<Raw> for Config {
             let key = |field: &str| format!("models[{index}].{field}");
             let model = ModelConfig::new(model, raw.tier, &key)?;
             if !names.insert(model.name.clone()) || !executors.insert(model.executor.clone()) {
-                let expected = "a name whose letters, digits, `-` and `_` differ from those of the other models";
+                let expected =
+                    "a name whose letters, digits, `-` and `_` differ from those of the other models";
                 return Err(wrong(key("name"), model.name.as_str(), expected));
             }
             models.push(model);

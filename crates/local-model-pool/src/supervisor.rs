@@ -210,6 +210,7 @@ impl Supervisor {
         };
         let end = match Child::start(&self.launch, &self.config.name) {
             Ok(mut child) => {
+                child.id().inspect(|process| lease.used_by(*process));
                 let end = self.watch(&mut child, &lease, stop).await;
                 child.end(END_GRACE).await;
                 end
@@ -231,7 +232,8 @@ impl Supervisor {
         let mut lost = std::pin::pin!(lease.keep());
         loop {
             let lived = warm_since.map_or(Duration::ZERO, |since| since.elapsed());
-            let idle_limit = self.config.keep_alive.and_then(|allowed| idle_since.map(|since| since + allowed));
+            let idle_limit =
+                self.config.keep_alive.and_then(|allowed| idle_since.map(|since| since + allowed));
             tokio::select! {
                 () = stop.cancelled() => return End::Stopped,
                 () = tokio::time::sleep_until(load_limit), if warm_since.is_none() => {
@@ -290,6 +292,8 @@ async fn describe(model: &Arc<ModelConfig>, folder: &Path) -> Result<(PathBuf, D
             context_per_slot: context,
             compute_batch: estimate::COMPUTE_BATCH_TOKENS,
             cache: estimate::CacheType::F16,
+            generate: model.generate,
+            embed_sequences: if model.embed { estimate::EMBED_SEQUENCES } else { 0 },
             gpus: u32::from(model.gpu_layers > 0),
         };
         let description = Description {

@@ -1,4 +1,10 @@
 //! The real program on a real nats-server with the bundled model: pool and engines are processes, as in production.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test helpers fail by panicking"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,11 +14,14 @@ use bus::{Bus, ReplyStream};
 use domain::id::{NodeId, RequestId};
 use domain::routing::Plane;
 use e2e::{Child, Nats, wait};
+use futures::StreamExt;
 use prost::Message as _;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use wire::subject::{Cancel, Execute, REGISTRATION_KEYS, service};
+use wire::subject::{Cancel, Execute, LeaseCall, REGISTRATION_KEYS, Subject, service};
+use wire::v1::lease_reply;
+use wire::v1::lease_request::Action;
 use wire::v1::reply_frame::Kind;
 use wire::v1::{self, DeploymentState, FinishReason, execute_request::Method};
 
@@ -63,7 +72,8 @@ impl Fixture {
         let pool = Child::spawn("local-model-pool", command.arg("--config").arg(&file)).unwrap();
         let settings = bus::Settings { url: nats.url(), ..bus::Settings::default() };
         let stop = CancellationToken::new();
-        let bus = Bus::connect(&settings, service::REQUEST_COORDINATOR, "test", "mainpc", &stop).await.unwrap();
+        let bus =
+            Bus::connect(&settings, service::REQUEST_COORDINATOR, "test", "mainpc", &stop).await.unwrap();
         Self { nats, pool, bus, folder }
     }
 
@@ -81,7 +91,10 @@ impl Fixture {
     /// Waits until a model's registration satisfies `is`.
     async fn until(&mut self, model: &str, is: impl Fn(&v1::Deployment) -> bool) -> v1::Deployment {
         let found = wait::until("a registration", PATIENCE, async || {
-            self.deployments().await.into_iter().find(|deployment| deployment.model == model && is(deployment))
+            self.deployments()
+                .await
+                .into_iter()
+                .find(|deployment| deployment.model == model && is(deployment))
         });
         let found = found.await;
         found.unwrap_or_else(|error| panic!("{error:#}\n{}", self.pool.stderr()))
@@ -201,7 +214,7 @@ async fn read(stream: &mut ReplyStream) -> Answer {
 
 const ONE: &str = r#"
     [[local-model-pool.models]]
-    name = "pocket"
+    name = "demo"
     file = "demo.gguf"
     slots = 1
     translate = true
@@ -211,8 +224,8 @@ const ONE: &str = r#"
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loaded_model_answers_on_its_own_subject() {
     let mut fixture = Fixture::start(ONE).await;
-    let warm = fixture.until_state("pocket", DeploymentState::Warm).await;
-    assert_eq!((warm.id.as_str(), warm.executor.as_str()), ("mainpc/llama.cpp/pocket", "llama-pocket"));
+    let warm = fixture.until_state("demo", DeploymentState::Warm).await;
+    assert_eq!((warm.id.as_str(), warm.executor.as_str()), ("mainpc/llama.cpp/demo", "llama-demo"));
     assert_eq!((warm.context_length, warm.slots, warm.embedding_dimensions), (512, 1, 160));
     assert_eq!((warm.tier(), warm.free), (v1::Tier::LocalCpu, true));
 
@@ -220,7 +233,7 @@ async fn a_loaded_model_answers_on_its_own_subject() {
     assert!(answer.text.contains('4'), "{answer:?}");
     let end = answer.end.unwrap();
     assert_eq!(end.finish_reason(), FinishReason::Stop);
-    assert_eq!((end.deployment.as_str(), end.model.as_str()), (warm.id.as_str(), "pocket"));
+    assert_eq!((end.deployment.as_str(), end.model.as_str()), (warm.id.as_str(), "demo"));
     assert_eq!((end.provider.as_str(), end.tier()), ("llama.cpp", v1::Tier::LocalCpu));
     let usage = end.usage.unwrap();
     assert!(usage.input > 0 && usage.output > 0 && !usage.estimated, "{usage:?}");
@@ -232,7 +245,7 @@ async fn a_loaded_model_answers_on_its_own_subject() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_not_streamed_travels_whole() {
     let mut fixture = Fixture::start(ONE).await;
-    let warm = fixture.until_state("pocket", DeploymentState::Warm).await;
+    let warm = fixture.until_state("demo", DeploymentState::Warm).await;
     let Method::Generate(request) = generate("r1", "What is 2+2?") else { panic!("another method") };
     let method = Method::Generate(v1::GenerateRequest { stream: false, ..request });
     let answer = read(&mut fixture.open(&warm, "r1", method).await).await;
@@ -243,10 +256,13 @@ async fn an_answer_that_is_not_streamed_travels_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_embeds_and_translates_where_it_was_configured_to() {
     let mut fixture = Fixture::start(ONE).await;
-    let warm = fixture.until_state("pocket", DeploymentState::Warm).await;
+    let warm = fixture.until_state("demo", DeploymentState::Warm).await;
     let inputs = vec!["What is 2+2?".to_owned(), "the cat".to_owned()];
-    let method =
-        Method::Embed(v1::EmbedRequest { request_id: "r1".to_owned(), inputs, ..v1::EmbedRequest::default() });
+    let method = Method::Embed(v1::EmbedRequest {
+        request_id: "r1".to_owned(),
+        inputs,
+        ..v1::EmbedRequest::default()
+    });
     let end = read(&mut fixture.open(&warm, "r1", method).await).await.end.unwrap();
     let vectors = end.embeddings.unwrap().embeddings;
     assert_eq!(vectors.iter().map(|vector| vector.values.len()).collect::<Vec<_>>(), [160, 160]);
@@ -265,14 +281,14 @@ async fn a_model_embeds_and_translates_where_it_was_configured_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_model_is_loaded_by_its_first_request_and_answers_in_the_same_stream() {
     let mut fixture = Fixture::start(&format!("{ONE}\npreload = false")).await;
-    let cold = fixture.until_state("pocket", DeploymentState::Cold).await;
+    let cold = fixture.until_state("demo", DeploymentState::Cold).await;
     assert_eq!(cold.executor, "pool");
     assert_eq!(fixture.engines(), [0; 0]);
     let answer = fixture.ask(&cold, "r1", "What is 2+2?").await;
     assert!(answer.text.contains('4'), "{answer:?}");
     assert!(answer.phases.contains(&"loading".to_owned()), "{answer:?}");
-    let warm = fixture.until_state("pocket", DeploymentState::Warm).await;
-    assert_eq!(warm.executor, "llama-pocket");
+    let warm = fixture.until_state("demo", DeploymentState::Warm).await;
+    assert_eq!(warm.executor, "llama-demo");
     // A caller who has not heard of it yet still gets an answer.
     let late = fixture.ask(&cold, "r2", "What is 2+2?").await;
     assert!(late.text.contains('4'), "{late:?}");
@@ -282,7 +298,7 @@ async fn a_cold_model_is_loaded_by_its_first_request_and_answers_in_the_same_str
 async fn an_idle_model_is_unloaded_and_loaded_again() {
     let models = format!("{ONE}\nkeep_alive_s = 1");
     let mut fixture = Fixture::start(&models).await;
-    let cold = fixture.until_state("pocket", DeploymentState::Cold).await;
+    let cold = fixture.until_state("demo", DeploymentState::Cold).await;
     wait::until("the end of the engine", PATIENCE, async || fixture.engines().is_empty().then_some(()))
         .await
         .unwrap();
@@ -293,7 +309,7 @@ async fn an_idle_model_is_unloaded_and_loaded_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_in_the_middle_gives_the_slot_back() {
     let mut fixture = Fixture::start(ONE).await;
-    let warm = fixture.until_state("pocket", DeploymentState::Warm).await;
+    let warm = fixture.until_state("demo", DeploymentState::Warm).await;
     let mut stream = fixture.open(&warm, "long", endless("long")).await;
     let first = stream.next(PATIENCE).await.unwrap();
     assert!(matches!(first.kind, Some(Kind::Delta(_) | Kind::Heartbeat(_))), "{first:?}");
@@ -302,7 +318,7 @@ async fn a_cancel_in_the_middle_gives_the_slot_back() {
         assert_eq!(error.code(), v1::ErrorCode::Busy, "{error:?}");
     }
     fixture.bus.publish(&Cancel(RequestId::new("long").unwrap()), &()).await.unwrap();
-    let rest = read_on(&mut stream).await;
+    let rest = read(&mut stream).await;
     // A fast machine may have filled the context before the cancel arrived.
     let finish = rest.end.unwrap().finish_reason();
     assert!([FinishReason::Cancelled, FinishReason::Length].contains(&finish), "{finish:?}");
@@ -310,21 +326,15 @@ async fn a_cancel_in_the_middle_gives_the_slot_back() {
     assert!(answer.text.contains('4'), "{answer:?}");
 }
 
-async fn read_on(stream: &mut ReplyStream) -> Answer {
-    read(stream).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_engine_is_down_and_comes_back() {
     let mut fixture = Fixture::start(ONE).await;
-    let warm = fixture.until_state("pocket", DeploymentState::Warm).await;
+    let warm = fixture.until_state("demo", DeploymentState::Warm).await;
     let engines = fixture.engines();
     assert_eq!(engines.len(), 1);
     kill(engines[0]);
-    fixture
-        .until("pocket", |deployment| deployment.state() != DeploymentState::Warm)
-        .await;
-    let again = fixture.until_state("pocket", DeploymentState::Warm).await;
+    fixture.until("demo", |deployment| deployment.state() != DeploymentState::Warm).await;
+    let again = fixture.until_state("demo", DeploymentState::Warm).await;
     assert_ne!(fixture.engines(), engines);
     let answer = fixture.ask(&again, "r1", "What is 2+2?").await;
     assert!(answer.text.contains('4'), "{answer:?}");
@@ -334,7 +344,7 @@ async fn a_killed_engine_is_down_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_engine_outlives_a_killed_pool() {
     let mut fixture = Fixture::start(ONE).await;
-    fixture.until_state("pocket", DeploymentState::Warm).await;
+    fixture.until_state("demo", DeploymentState::Warm).await;
     let engine = fixture.engines()[0];
     kill(fixture.pool.pid());
     let gone = wait::until("the end of the engine", PATIENCE, async || {
@@ -346,7 +356,7 @@ async fn no_engine_outlives_a_killed_pool() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_is_asked_to_end_takes_its_engines_and_its_registration_with_it() {
     let mut fixture = Fixture::start(ONE).await;
-    fixture.until_state("pocket", DeploymentState::Warm).await;
+    fixture.until_state("demo", DeploymentState::Warm).await;
     let engine = fixture.engines()[0];
     let status = fixture.pool.stop(PATIENCE).await.unwrap();
     assert!(status.success(), "{status}\n{}", fixture.pool.stderr());
@@ -366,7 +376,7 @@ async fn a_damaged_model_is_down_with_its_reason_and_harms_no_other() {
     assert!(broken.state_detail.contains("the tensors end at byte"), "{}", broken.state_detail);
     let refused = fixture.ask(&broken, "r1", "Hello").await.error.unwrap();
     assert!(refused.retryable && refused.code() == v1::ErrorCode::Unavailable, "{refused:?}");
-    let warm = fixture.until_state("pocket", DeploymentState::Warm).await;
+    let warm = fixture.until_state("demo", DeploymentState::Warm).await;
     assert!(fixture.ask(&warm, "r2", "What is 2+2?").await.text.contains('4'));
     // Once the file is whole the model comes up by itself.
     std::fs::copy(demo(), fixture.folder.path().join("broken.gguf")).unwrap();
@@ -376,11 +386,15 @@ async fn a_damaged_model_is_down_with_its_reason_and_harms_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_requests_get_typed_errors_and_the_engine_goes_on() {
     let mut fixture = Fixture::start(ONE).await;
-    let warm = fixture.until_state("pocket", DeploymentState::Warm).await;
+    let warm = fixture.until_state("demo", DeploymentState::Warm).await;
     let long = fixture.ask(&warm, "r1", &"word ".repeat(3_000)).await.error.unwrap();
     assert_eq!(long.code(), v1::ErrorCode::ContextLengthExceeded);
     assert!(long.message.contains("512"), "{}", long.message);
-    let elsewhere = v1::Deployment { id: "mainpc/llama.cpp/none".to_owned(), executor: "pool".to_owned(), ..warm.clone() };
+    let elsewhere = v1::Deployment {
+        id: "mainpc/llama.cpp/none".to_owned(),
+        executor: "pool".to_owned(),
+        ..warm.clone()
+    };
     let unknown = fixture.ask(&elsewhere, "r2", "Hello").await.error.unwrap();
     assert_eq!(unknown.code(), v1::ErrorCode::NotFound);
     assert!(fixture.ask(&warm, "r3", "What is 2+2?").await.text.contains('4'));
@@ -389,14 +403,70 @@ async fn wrong_requests_get_typed_errors_and_the_engine_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bus_may_go_away_and_come_back() {
     let mut fixture = Fixture::start(ONE).await;
-    fixture.until_state("pocket", DeploymentState::Warm).await;
+    fixture.until_state("demo", DeploymentState::Warm).await;
     fixture.nats.kill().unwrap();
     fixture.nats.restart().await.unwrap();
-    let warm = fixture.until_state("pocket", DeploymentState::Warm).await;
+    let warm = fixture.until_state("demo", DeploymentState::Warm).await;
     let answered = wait::until("an answer", PATIENCE, async || {
         let mut stream = fixture.open(&warm, "r1", generate("r1", "What is 2+2?")).await;
         let first = stream.next(Duration::from_secs(2)).await;
         first.is_ok().then_some(())
     });
     answered.await.unwrap();
+}
+
+/// Answers lease calls: refuses the first acquire, grants the others. Sends what was asked to `asked`.
+async fn play_vram_optimizer(bus: Bus, asked: tokio::sync::mpsc::Sender<Action>) {
+    let subject = LeaseCall(bus.machine().clone()).name(bus.prefix());
+    let mut calls = bus.subscribe(subject, None).await.unwrap();
+    let mut acquired = 0;
+    while let Some(call) = calls.next().await {
+        let action = v1::LeaseRequest::decode(call.payload).unwrap().action.unwrap();
+        let result = if matches!(action, Action::Acquire(_)) && std::mem::replace(&mut acquired, 1) == 0 {
+            let message = "a game has taken the memory".to_owned();
+            lease_reply::Result::Error(v1::Error { message, ..v1::Error::default() })
+        } else {
+            lease_reply::Result::Granted(v1::Lease { lease_id: "lease-1".to_owned(), ..v1::Lease::default() })
+        };
+        bus.reply(&call.reply.unwrap(), &v1::LeaseReply { result: Some(result) }).await.unwrap();
+        asked.send(action).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_waits_for_its_memory_and_gives_it_back() {
+    let mut fixture = Fixture::start(&format!("{ONE}\npreload = false")).await;
+    let cold = fixture.until_state("demo", DeploymentState::Cold).await;
+    let (asked, mut asks) = tokio::sync::mpsc::channel(64);
+    let mut playing = tokio::task::JoinSet::new();
+    playing.spawn(play_vram_optimizer(fixture.bus.clone(), asked));
+    let ready = wait::until("the lease subject", PATIENCE, async || {
+        let list = v1::LeaseRequest { action: Some(Action::List(true)) };
+        fixture.bus.call(&LeaseCall(fixture.bus.machine().clone()), &list).await.ok().map(drop)
+    });
+    ready.await.unwrap();
+
+    let refused = fixture.ask(&cold, "r1", "What is 2+2?").await.error.unwrap();
+    assert!(refused.message.contains("a game has taken the memory"), "{refused:?}");
+    // It is tried again by itself, and now there is room.
+    fixture.until_state("demo", DeploymentState::Warm).await;
+    let engines = fixture.engines();
+    fixture.pool.stop(PATIENCE).await.unwrap();
+    let (mut bytes, mut named) = (vec![], false);
+    let mut released = false;
+    while let Ok(action) = asks.try_recv() {
+        match action {
+            Action::Acquire(acquire) => {
+                assert!(!acquire.gpu);
+                bytes.push(acquire.bytes);
+            }
+            Action::Release(release) => released = release.lease_id == "lease-1",
+            Action::Renew(renew) => named |= renew.pids == engines,
+            Action::List(_) => {}
+        }
+    }
+    assert_eq!(bytes.len(), 2, "{bytes:?}");
+    assert!(bytes[0] > 2_000_000 && bytes[0] < 200_000_000, "{bytes:?}");
+    assert!(named, "no renewal named the engine's process {engines:?}");
+    assert!(released, "the lease was kept");
 }

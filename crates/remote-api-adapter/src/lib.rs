@@ -1,1 +1,154 @@
-//! remote-api-adapter
+//! remote-api-adapter: runs requests on cloud providers and on servers that speak their dialects.
+//!
+//! It knows nothing of tiers or budgets: it executes what the coordinator sends to `exec.cloud.<machine>.any`, streams the
+//! answer back, says what it used and what that cost, and refuses what it has no credentials for.
+//!
+//! - [`settings`] as written, [`config`] as checked; [`price`] the price table.
+//! - `provider` the seam, one folder for each dialect; `network` which addresses may be reached; `credential` keys.
+//! - `route` the deployments; `attempt` one attempt with its retries and its cost; `metrics` what is counted.
+//!
+//! Invariants: a call is repeated only while nothing of its answer was used; a stream that was cut never ends as a success;
+//! keys and prompts reach no log, error or metric; connections go to configured hosts only.
+
+mod attempt;
+pub mod config;
+mod credential;
+mod metrics;
+mod network;
+pub mod price;
+mod provider;
+mod route;
+pub mod settings;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use domain::{id::NodeId, routing::Plane};
+use service_runtime::Process;
+use tokio::time::MissedTickBehavior;
+use wire::subject::{Execute, service};
+
+pub use settings::Settings;
+
+use crate::{attempt::Adapter, metrics::Metrics, route::Routes};
+
+/// Between looks at the providers' keys, so that a key that appears brings its deployments up.
+const AVAILABILITY: Duration = Duration::from_secs(2);
+
+/// Runs the service until its shutdown is asked for.
+///
+/// # Errors
+/// A setting that makes no sense, an admin address that is taken, a bus that refuses the credentials.
+pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
+    let machine = NodeId::new(process.node.machine.as_str())?;
+    let providers = config::check(&settings.adapter, &machine)
+        .map_err(|error| error.within(service::REMOTE_API_ADAPTER))
+        .context("the configuration is wrong")?;
+    if providers.is_empty() {
+        tracing::warn!("no providers are configured: nothing can be run remotely");
+    }
+    let routes = Routes::new(machine.clone(), providers, &process.clock)?;
+    let slots = routes.slots();
+    let adapter = Arc::new(Adapter { routes, metrics: Metrics::new() });
+
+    let listening = process.health.component("executor");
+    process.serve_admin(settings.adapter.admin_listen, axum::Router::new()).await?;
+    let stop = process.shutdown.token();
+    let connected = bus::Bus::connect(
+        &settings.bus,
+        service::REMOTE_API_ADAPTER,
+        &process.instance,
+        &process.node.machine,
+        &stop,
+    );
+    let bus = match connected.await {
+        Err(bus::ConnectError::Stopped(_)) => return Ok(()),
+        other => other?,
+    };
+    let load = bus::executor::Load::default();
+    let announcement = bus::Announcement::default();
+    let control = match bus.control_when_ready(&stop).await {
+        Err(_) if stop.is_cancelled() => return Ok(()),
+        other => other?,
+    };
+    announce(&process, &bus, control, &adapter, &announcement, load.clone());
+
+    let at = Execute { plane: Plane::Cloud, machine, executor: route::EXECUTOR.to_owned() };
+    let ready = {
+        let announcement = announcement.clone();
+        move || {
+            announcement.set_ready(true);
+            listening.set_ready(true, "");
+        }
+    };
+    let serving = bus::executor::serve(&bus, at, slots, Arc::clone(&adapter), load, stop.clone(), ready);
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => ended?,
+        () = stop.cancelled() => {
+            announcement.set_ready(false);
+            // requests in flight may finish, within the shutdown's deadline
+            match tokio::time::timeout_at(process.shutdown.deadline(), serving).await {
+                Ok(ended) => ended?,
+                Err(_) => tracing::warn!("requests in flight were broken off"),
+            }
+        }
+    }
+    bus.close().await;
+    Ok(())
+}
+
+/// Makes the deployments known, and keeps what is known of them up to date.
+fn announce(
+    process: &Process,
+    bus: &bus::Bus,
+    control: bus::control::Control,
+    adapter: &Arc<Adapter>,
+    announcement: &bus::Announcement,
+    load: bus::executor::Load,
+) {
+    announcement.set_deployments(adapter.routes.registered());
+    let clock = process.clock.clone();
+    let announcer = bus::Announcer {
+        bus: bus.clone(),
+        control,
+        version: service_runtime::VERSION,
+        now_unix_ms: Arc::new(move || clock.now_unix_ms()),
+        load,
+    };
+    let (told, stop) = (announcement.clone(), process.shutdown.token());
+    process.tasks.spawn("announce", async move {
+        announcer.run(told, stop).await;
+        Ok(())
+    });
+    let (adapter, told, stop) = (Arc::clone(adapter), announcement.clone(), process.shutdown.token());
+    process.tasks.spawn("availability", async move {
+        let mut tick = tokio::time::interval(AVAILABILITY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut down = Vec::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = tick.tick() => {}
+            }
+            let deployments = adapter.routes.registered();
+            tell_changes(&deployments, &mut down);
+            told.set_deployments(deployments);
+        }
+    });
+}
+
+/// Logs each deployment that went down or came back, once.
+fn tell_changes(deployments: &[wire::v1::Deployment], down: &mut Vec<String>) {
+    for deployment in deployments {
+        let is_down = !deployment.state_detail.is_empty();
+        let was_down = down.contains(&deployment.id);
+        if is_down && !was_down {
+            tracing::warn!(deployment = %deployment.id, reason = %deployment.state_detail, "deployment is down");
+            down.push(deployment.id.clone());
+        } else if !is_down && was_down {
+            tracing::info!(deployment = %deployment.id, "deployment is back");
+            down.retain(|id| *id != deployment.id);
+        }
+    }
+}

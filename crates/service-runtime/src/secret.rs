@@ -42,6 +42,15 @@ impl Secret {
         Self(Source::Env(name.into()))
     }
 
+    /// The file it is kept in, where it is kept in one: who watches it for rotation needs to look at it.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Source::File(path) => Some(path),
+            Source::Env(_) => None,
+        }
+    }
+
     /// Reads the value now. Each call reads again.
     ///
     /// # Errors

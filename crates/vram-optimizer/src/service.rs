@@ -33,7 +33,7 @@ use view::View;
 /// Acquires that wait for a sample; more are refused.
 const WAITING_MAX: usize = 256;
 /// An acquire is decided on what is known when no sample comes within this.
-const WAIT_MAX: Duration = Duration::from_secs(2);
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Runs the service until the shutdown.
 ///

@@ -12,9 +12,7 @@ use domain::fault::{Code, Fault, Origin};
 use super::model::{Model, backend};
 use super::scheduler::EmbedJob;
 use super::{EngineError, Spec};
-
-/// Texts in one batch.
-const SEQUENCES: u32 = 8;
+use crate::estimate::EMBED_SEQUENCES;
 
 /// The context for vectors.
 pub(super) struct Embedder<'m> {
@@ -28,24 +26,25 @@ pub(super) struct Embedder<'m> {
 impl<'m> Embedder<'m> {
     pub(super) fn new(model: &'m Model, spec: &Spec) -> Result<Self, EngineError> {
         let per_text = spec.context_per_slot.next_multiple_of(256);
-        let tokens = per_text.saturating_mul(SEQUENCES);
+        let tokens = per_text.saturating_mul(EMBED_SEQUENCES);
         let threads = i32::try_from(spec.threads.max(1)).unwrap_or(1);
         // The model's own way of pooling where it has one; the mean for models that were made to chat.
-        let pooling =
-            if model.pools { LlamaPoolingType::Unspecified } else { LlamaPoolingType::Mean };
+        let pooling = if model.pools { LlamaPoolingType::Unspecified } else { LlamaPoolingType::Mean };
         let parameters = LlamaContextParams::default()
             .with_embeddings(true)
             .with_pooling_type(pooling)
             .with_n_ctx(NonZeroU32::new(tokens))
-            .with_n_seq_max(SEQUENCES)
+            .with_n_seq_max(EMBED_SEQUENCES)
             // A text must be computed in one piece to be pooled.
             .with_n_batch(per_text)
             .with_n_ubatch(per_text)
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
             .with_no_perf(true);
-        let reason =
-            |error: llama_cpp_2::LlamaContextLoadError| EngineError::Context { tokens, reason: error.to_string() };
+        let reason = |error: llama_cpp_2::LlamaContextLoadError| EngineError::Context {
+            tokens,
+            reason: error.to_string(),
+        };
         let context = model.llama.new_context(backend()?, parameters).map_err(reason)?;
         Ok(Self {
             context,
@@ -85,7 +84,7 @@ impl<'m> Embedder<'m> {
         self.batch.clear();
         self.context.clear_kv_cache();
         let (mut sequences, mut tokens) = (0_u32, 0_usize);
-        while sequences < SEQUENCES {
+        while sequences < EMBED_SEQUENCES {
             let Some(text) = job.left.front() else { break };
             if tokens.saturating_add(text.len()) > self.tokens {
                 break;

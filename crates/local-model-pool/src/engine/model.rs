@@ -48,6 +48,8 @@ pub(super) struct Model {
     control_texts: Vec<String>,
     /// Bytes of tensors.
     pub(super) weights: Bytes,
+    /// Most bytes of text that one token stands for.
+    pub(super) longest_piece: usize,
     /// Whether the model says how the vectors of tokens become one: see [`super::embedder`].
     pub(super) pools: bool,
 }
@@ -61,7 +63,11 @@ impl Model {
         let control_texts = control_texts(&llama);
         let renderer = renderer(&llama, header)?;
         let weights = Bytes::new(llama.size());
-        Ok(Self { llama, renderer, control_texts, weights, pools: header.metadata.pooling })
+        let vocabulary = llama.vocab();
+        let lengths = vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, true, None).len());
+        let longest_piece = lengths.max().unwrap_or(1);
+        let pools = header.metadata.pooling;
+        Ok(Self { llama, renderer, control_texts, weights, longest_piece, pools })
     }
 
     /// Whether the model brings its own chat template, readable as Jinja.
@@ -74,11 +80,7 @@ impl Model {
     /// A message that contains the text of a control token (`<|im_end|>`) would otherwise end itself and could speak in
     /// another role. Such texts, and only those, are replaced by placeholders before the template runs, and afterwards enter
     /// the prompt as plain characters.
-    pub(super) fn prompt(
-        &self,
-        messages: &[Message],
-        now: OffsetDateTime,
-    ) -> Result<Vec<LlamaToken>, Fault> {
+    pub(super) fn prompt(&self, messages: &[Message], now: OffsetDateTime) -> Result<Vec<LlamaToken>, Fault> {
         let mut originals = vec![];
         let protect = |message: &Message| Message {
             role: message.role,
@@ -116,8 +118,12 @@ impl Model {
 
     fn protect(&self, content: &str, originals: &mut Vec<String>) -> String {
         let brackets = [OPEN.to_string(), CLOSE.to_string()];
-        let texts: Vec<&String> =
-            self.control_texts.iter().chain(&brackets).filter(|text| content.contains(text.as_str())).collect();
+        let texts: Vec<&String> = self
+            .control_texts
+            .iter()
+            .chain(&brackets)
+            .filter(|text| content.contains(text.as_str()))
+            .collect();
         let mut protected = String::with_capacity(content.len());
         let mut rest = content;
         loop {
@@ -144,7 +150,12 @@ impl Model {
         for part in parts {
             let (number, after) = part.split_once(CLOSE).unwrap_or(("", part));
             let original = number.parse().ok().and_then(|index: usize| originals.get(index));
-            vocabulary.tokenize_into(original.map_or("", String::as_str).as_bytes(), &mut tokens, false, false);
+            vocabulary.tokenize_into(
+                original.map_or("", String::as_str).as_bytes(),
+                &mut tokens,
+                false,
+                false,
+            );
             vocabulary.tokenize_into(after.as_bytes(), &mut tokens, false, true);
         }
         // Some templates write the first token themselves.
@@ -157,7 +168,8 @@ impl Model {
 
 fn control_texts(llama: &LlamaModel) -> Vec<String> {
     let vocabulary = llama.vocab();
-    let special = vocabulary.tokens().filter(|token| vocabulary.is_control(*token) || vocabulary.is_eog(*token));
+    let special =
+        vocabulary.tokens().filter(|token| vocabulary.is_control(*token) || vocabulary.is_eog(*token));
     let text = |token| vocabulary.text(token).and_then(|text| text.to_str().ok()).map(str::to_owned);
     let mut texts: Vec<String> = special.filter_map(text).filter(|text| text.len() > 1).collect();
     texts.sort_by_key(|text| std::cmp::Reverse(text.len()));

@@ -180,9 +180,7 @@ fn depth(value: &serde_json::Value, above: usize) -> usize {
     }
     let below = above.saturating_add(1);
     match value {
-        serde_json::Value::Array(items) => {
-            items.iter().map(|item| depth(item, below)).max().unwrap_or(below)
-        }
+        serde_json::Value::Array(items) => items.iter().map(|item| depth(item, below)).max().unwrap_or(below),
         serde_json::Value::Object(fields) => {
             fields.values().map(|field| depth(field, below)).max().unwrap_or(below)
         }

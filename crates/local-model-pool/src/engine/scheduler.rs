@@ -235,7 +235,10 @@ fn context<'m>(model: &'m Model, spec: &Spec) -> Result<LlamaContext<'m>, Engine
         .with_n_threads(threads)
         .with_n_threads_batch(threads)
         .with_no_perf(true);
-    let reason = |error: llama_cpp_2::LlamaContextLoadError| EngineError::Context { tokens, reason: error.to_string() };
+    let reason = |error: llama_cpp_2::LlamaContextLoadError| EngineError::Context {
+        tokens,
+        reason: error.to_string(),
+    };
     model.llama.new_context(backend()?, parameters).map_err(reason)
 }
 

@@ -76,7 +76,11 @@ impl Slot {
     }
 
     /// Adds the token drawn last to the batch, if there is one.
-    pub(super) fn add_next(&mut self, sequence: i32, batch: &mut LlamaBatch<'_>) -> Result<(), BatchAddError> {
+    pub(super) fn add_next(
+        &mut self,
+        sequence: i32,
+        batch: &mut LlamaBatch<'_>,
+    ) -> Result<(), BatchAddError> {
         let Some(active) = &mut self.active else { return Ok(()) };
         active.sample_at = None;
         let Some(token) = active.next else { return Ok(()) };

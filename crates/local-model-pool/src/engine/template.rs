@@ -152,7 +152,8 @@ mod tests {
 
     fn render(source: &str, messages: &[(&'static str, &str)]) -> Result<String, TemplateError> {
         let template = Template::new(source.to_owned(), "<s>".to_owned(), "</s>".to_owned())?;
-        let message = |(role, content): &(&'static str, &str)| Message { role, content: (*content).to_owned() };
+        let message =
+            |(role, content): &(&'static str, &str)| Message { role, content: (*content).to_owned() };
         let messages: Vec<_> = messages.iter().map(message).collect();
         template.render(&messages, datetime!(2026-03-05 14:07:09 UTC))
     }
@@ -188,9 +189,13 @@ mod tests {
 
     #[test]
     fn a_template_can_refuse_messages() {
-        let source = "{% if messages[0].role != 'user' %}{{ raise_exception('roles must alternate') }}{% endif %}";
+        let source =
+            "{% if messages[0].role != 'user' %}{{ raise_exception('roles must alternate') }}{% endif %}";
         let error = render(source, &[("system", "x")]).unwrap_err();
-        assert!(matches!(&error, TemplateError::Refused(text) if text == "roles must alternate"), "{error:?}");
+        assert!(
+            matches!(&error, TemplateError::Refused(text) if text == "roles must alternate"),
+            "{error:?}"
+        );
     }
 
     #[test]
@@ -203,7 +208,10 @@ mod tests {
 
     #[test]
     fn the_date_is_the_one_that_was_given() {
-        assert_eq!(render("{{ strftime_now('%d %b %Y, %A %H:%M %q') }}", &[]).unwrap(), "05 Mar 2026, Thursday 14:07 %q");
+        assert_eq!(
+            render("{{ strftime_now('%d %b %Y, %A %H:%M %q') }}", &[]).unwrap(),
+            "05 Mar 2026, Thursday 14:07 %q"
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::Path;
 use futures::future::join_all;
 use time::macros::datetime;
 
+use crate::gguf::GgufError;
+
 use super::*;
 
 fn spec() -> Spec {
@@ -102,24 +104,30 @@ async fn more_requests_than_slots_wait_and_too_many_are_busy() {
 /// A prompt that never ends by itself: sampled hot, with the end token's probability low.
 fn endless() -> Generate {
     let sampling = Sampling { temperature: 2.0, top_k: 0, top_p: 1.0, seed: Some(3), ..Sampling::default() };
-    let format = Format::JsonSchema(r#"{"type":"array","items":{"type":"string"},"minItems":400}"#.to_owned());
+    let format =
+        Format::JsonSchema(r#"{"type":"array","items":{"type":"string"},"minItems":400}"#.to_owned());
     Generate { sampling, format, max_tokens: None, ..ask("Tell me a long story") }
 }
 
 #[tokio::test]
-async fn a_cancel_in_the_middle_frees_the_slot() {
-    let engine = demo(1).await;
+async fn a_cancel_in_the_middle_frees_the_slot_and_leaves_the_others_alone() {
+    let engine = demo(8).await;
     let mut occupancy = engine.occupancy();
-    let request = endless();
-    let cancel = request.cancel.clone();
-    let mut generation = engine.generate(request).await.unwrap();
-    assert!(generation.next().await.is_some());
-    occupancy.wait_for(|now| now.busy == 1).await.unwrap();
+    let cancel = CancellationToken::new();
+    let mut cancelled = engine.generate(Generate { cancel: cancel.clone(), ..endless() }).await.unwrap();
+    let mut others = vec![];
+    for _ in 0..7 {
+        others.push(engine.generate(endless()).await.unwrap());
+    }
+    assert!(cancelled.next().await.is_some());
     cancel.cancel();
-    let finished = generation.finish().await.unwrap();
+    let finished = cancelled.finish().await.unwrap();
     assert_eq!(finished.finish, Finish::Cancelled);
     assert!(finished.usage.output < Tokens::new(400), "it went on: {finished:?}");
-    occupancy.wait_for(|now| now.busy == 0).await.unwrap();
+    for other in others {
+        assert_eq!(other.finish().await.unwrap().finish, Finish::Length);
+    }
+    occupancy.wait_for(|now| *now == Occupancy::default()).await.unwrap();
     let (text, _) = answer(&engine, ask("What is 2+2?")).await;
     assert!(text.contains('4'), "{text:?}");
 }
@@ -152,7 +160,8 @@ async fn a_stop_text_ends_the_answer_and_is_not_shown() {
     // From the middle of one word to the middle of the next, so that it straddles tokens.
     let stop: String = characters[10..18].iter().collect();
     let (text, finished) =
-        answer(&engine, Generate { stop: vec![stop.clone()], ..ask("Tell me a short story about a cat") }).await;
+        answer(&engine, Generate { stop: vec![stop.clone()], ..ask("Tell me a short story about a cat") })
+            .await;
     assert_eq!(text, full[..full.find(&stop).unwrap()]);
     assert_eq!(finished.finish, Finish::Stop);
 }
@@ -160,7 +169,8 @@ async fn a_stop_text_ends_the_answer_and_is_not_shown() {
 #[tokio::test]
 async fn equal_seeds_draw_equal_answers_and_others_differ() {
     let engine = demo(2).await;
-    let hot = |seed| Sampling { temperature: 1.5, top_k: 0, top_p: 1.0, seed: Some(seed), ..Sampling::default() };
+    let hot =
+        |seed| Sampling { temperature: 1.5, top_k: 0, top_p: 1.0, seed: Some(seed), ..Sampling::default() };
     let story = |seed| Generate { sampling: hot(seed), ..ask("Tell me a short story about a dog") };
     let (first, _) = answer(&engine, story(42)).await;
     let (second, _) = answer(&engine, story(42)).await;
@@ -188,11 +198,22 @@ async fn without_a_longest_answer_the_context_is_the_end() {
 #[tokio::test]
 async fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
     let engine = demo(1).await;
-    let fault = refusal(&engine, Generate { max_tokens: Some(500), ..ask(&"word ".repeat(100)) }).await;
-    assert_eq!((fault.code, fault.retryable), (Code::ContextLengthExceeded, false));
-    assert!(fault.message.contains("500") && fault.message.contains("512"), "{fault}");
-    let fault = refusal(&engine, Generate { max_tokens: None, ..ask(&"word ".repeat(2_000)) }).await;
-    assert_eq!(fault.code, Code::ContextLengthExceeded);
+    let (_, finished) = answer(&engine, Generate { max_tokens: Some(5_000), ..ask("What is 2+2?") }).await;
+    assert_eq!(finished.finish, Finish::Stop, "a bound beyond the context is no reason to refuse");
+    for count in [600, 2_000, 1_000_000] {
+        let fault = refusal(&engine, Generate { max_tokens: None, ..ask(&"word ".repeat(count)) }).await;
+        assert_eq!((fault.code, fault.retryable), (Code::ContextLengthExceeded, false));
+        assert!(fault.message.contains("512"), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn layers_for_a_gpu_that_is_not_there_are_refused() {
+    if model::backend().unwrap().supports_gpu_offload() {
+        return;
+    }
+    let error = Engine::start(Spec { gpu_layers: 1, ..spec() }).await.unwrap_err();
+    assert!(matches!(error, EngineError::Spec { field: "gpu_layers", .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -217,7 +238,8 @@ async fn an_answer_has_the_form_that_a_schema_asks_for() {
 async fn any_json_object_is_an_object() {
     let engine = demo(1).await;
     let (text, finished) =
-        answer(&engine, Generate { format: Format::JsonObject, max_tokens: None, ..ask("What is 2+2?") }).await;
+        answer(&engine, Generate { format: Format::JsonObject, max_tokens: None, ..ask("What is 2+2?") })
+            .await;
     if finished.finish == Finish::Stop {
         assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap().is_object(), "{text}");
     } else {
@@ -238,7 +260,11 @@ async fn a_schema_that_cannot_be_enforced_is_refused_and_the_engine_goes_on() {
     ] {
         let format = Format::JsonSchema(schema.to_owned());
         let fault = refusal(&engine, Generate { format, ..ask("Hello") }).await;
-        assert_eq!((fault.code, fault.field.as_str()), (code, "response_format.schema_json"), "{schema}: {fault}");
+        assert_eq!(
+            (fault.code, fault.field.as_str()),
+            (code, "response_format.schema_json"),
+            "{schema}: {fault}"
+        );
     }
     let (text, _) = answer(&engine, ask("What is 2+2?")).await;
     assert!(text.contains('4'), "{text:?}");

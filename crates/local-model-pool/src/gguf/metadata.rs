@@ -158,10 +158,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    pub(super) fn new(
-        values: &BTreeMap<String, Value>,
-        tensors: &[TensorEntry],
-    ) -> Result<Self, GgufError> {
+    pub(super) fn new(values: &BTreeMap<String, Value>, tensors: &[TensorEntry]) -> Result<Self, GgufError> {
         let source = Source { values, architecture: "" };
         if let Some(parts) = source.number("split.count")?.filter(|parts| *parts > 1) {
             let expected = "1: merge the parts with llama-gguf-split first";

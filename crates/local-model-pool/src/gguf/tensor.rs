@@ -56,7 +56,8 @@ impl TensorType {
         if *row == 0 || !row.is_multiple_of(self.block) {
             return None;
         }
-        let rows = rest.iter().try_fold(1_u64, |rows, d| if *d == 0 { None } else { rows.checked_mul(*d) })?;
+        let rows =
+            rest.iter().try_fold(1_u64, |rows, d| if *d == 0 { None } else { rows.checked_mul(*d) })?;
         let total = (row / self.block).checked_mul(self.bytes)?.checked_mul(rows)?;
         // llama.cpp counts in signed 64-bit numbers.
         (i64::try_from(total).is_ok() && i64::try_from(row.checked_mul(rows)?).is_ok()).then_some(total)

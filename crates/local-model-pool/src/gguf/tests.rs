@@ -60,17 +60,21 @@ fn a_file_cut_anywhere_is_refused() {
 fn a_cut_file_says_where_the_tensors_should_end() {
     let error = read(&DEMO[..DEMO.len() - 1]).unwrap_err();
     let (end, size) = (DEMO.len() as u64, DEMO.len() as u64 - 1);
-    assert!(matches!(error, GgufError::DataTruncated { end: e, size: s } if (e, s) == (end, size)), "{error:?}");
+    assert!(
+        matches!(error, GgufError::DataTruncated { end: e, size: s } if (e, s) == (end, size)),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn no_flipped_byte_of_the_header_does_harm() {
     // Accepting is fine where the byte is part of a text; panicking or taking memory for a wild count is not.
+    let mut bytes = DEMO.to_vec();
     for position in (0..2_000).chain((2_000..header_end()).step_by(97)) {
         for mask in [0xff, 0x80, 0x01] {
-            let mut bytes = DEMO.to_vec();
             bytes[position] ^= mask;
             let _accepted_or_refused = read(&bytes);
+            bytes[position] ^= mask;
         }
     }
 }
@@ -158,7 +162,9 @@ fn absurd_hyperparameters_name_their_key() {
 #[test]
 fn a_missing_hyperparameter_names_its_key() {
     let error = read(&with(b"llama.block_count", b"llama.block_counx")).unwrap_err();
-    assert!(matches!(&error, GgufError::Metadata { key, found, .. } if key == "llama.block_count" && found == "missing"));
+    assert!(
+        matches!(&error, GgufError::Metadata { key, found, .. } if key == "llama.block_count" && found == "missing")
+    );
 }
 
 #[test]

@@ -43,7 +43,8 @@ mod tests {
 
     #[test]
     fn a_region_or_script_does_not_hide_the_language() {
-        for (tag, expected) in [("de-AT", "German"), ("FR", "French"), ("zh_Hant", "Chinese"), ("tlh", "tlh")] {
+        for (tag, expected) in [("de-AT", "German"), ("FR", "French"), ("zh_Hant", "Chinese"), ("tlh", "tlh")]
+        {
             assert_eq!(name(tag), expected);
         }
     }

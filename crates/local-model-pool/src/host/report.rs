@@ -30,7 +30,10 @@ impl Reports {
                 let _waits = written.map(|written| written.send(()));
             }
         };
-        std::thread::Builder::new().name("reports".to_owned()).spawn(write).context("cannot start a thread")?;
+        std::thread::Builder::new()
+            .name("reports".to_owned())
+            .spawn(write)
+            .context("cannot start a thread")?;
         Ok(Self(sender))
     }
 

@@ -57,6 +57,11 @@ impl Child {
         Ok(Self { process, stdin, stdout, line: Vec::new() })
     }
 
+    /// Its process id, while it lives.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// The next event, or the end. Dropping the future loses nothing.
     pub(super) async fn event(&mut self) -> Result<Event, Exit> {
         loop {
@@ -68,7 +73,9 @@ impl Child {
                 let line = std::mem::take(&mut self.line);
                 match serde_json::from_slice(&line) {
                     Ok(event) => return Ok(event),
-                    Err(error) => tracing::warn!(%error, bytes = line.len(), "an engine wrote a line that is no event"),
+                    Err(error) => {
+                        tracing::warn!(%error, bytes = line.len(), "an engine wrote a line that is no event")
+                    }
                 }
             } else if !read.is_ok_and(|read| read > 0) {
                 return Err(self.exit().await);

@@ -107,7 +107,9 @@ impl View {
             (Seen::Absent, Err(error)) => (false, format!("system memory: {error}")),
             (Seen::Absent, Ok(_)) => (true, "planning on system memory".to_owned()),
             (Seen::Lost(reason), _) => (true, format!("gpus lost: {reason}")),
-            (Seen::Gpus(snapshot), _) => (true, format!("planning on gpu memory, gpus: {}", snapshot.gpus.len())),
+            (Seen::Gpus(snapshot), _) => {
+                (true, format!("planning on gpu memory, gpus: {}", snapshot.gpus.len()))
+            }
         }
     }
 

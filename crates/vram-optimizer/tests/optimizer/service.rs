@@ -321,6 +321,29 @@ async fn a_restart_forgets_no_lease_and_its_tokens_go_on_growing() {
 }
 
 #[tokio::test]
+async fn leases_outlive_a_restart_of_the_bus() {
+    let card = Card::new(IDLE);
+    let mut machine = Machine::new().await;
+    let running = machine.start(card.library()).await;
+    let held = machine.acquire(inference("a", 1_000)).await.unwrap();
+    machine.nats.kill().unwrap();
+    machine.nats.restart().await.unwrap();
+    // Nobody listens until the service has reconnected.
+    let renew = Action::Renew(v1::LeaseRenew {
+        lease_id: held.lease_id.clone(),
+        fencing_token: held.fencing_token,
+        pids: Vec::new(),
+    });
+    let renewed = e2e::wait::until("an answer after the restart", PATIENCE, async || {
+        let request = v1::LeaseRequest { action: Some(renew.clone()) };
+        let subject = LeaseCall(machine.bus.machine().clone());
+        machine.bus.call_within(&subject, &request, Duration::from_secs(1)).await.ok()
+    });
+    assert_eq!(lease(renewed.await.unwrap().result.unwrap()).unwrap().lease_id, held.lease_id);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_second_optimizer_of_the_same_machine_is_refused() {
     let card = Card::new(IDLE);
     let mut machine = Machine::new().await;

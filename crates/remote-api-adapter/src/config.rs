@@ -1,0 +1,313 @@
+//! The configuration, checked whole before anything starts. Errors name the setting.
+
+use std::{net::IpAddr, time::Duration};
+
+use domain::{
+    id::{DeploymentId, ModelName, NodeId},
+    pricing::Price,
+    resilience::retry::Policy,
+    routing::Capabilities,
+};
+use reqwest::{
+    Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use service_runtime::Secret;
+
+pub use crate::price::Invalid;
+use crate::{
+    network,
+    price::Prices,
+    provider::{MaxTokensField, Target, http::Timeouts},
+    settings::{
+        AdapterSettings, Capability, DeploymentSettings, Kind, MaxTokens, ProviderSettings, RetrySettings,
+        TimeoutSettings,
+    },
+};
+
+/// A day: longer limits are slips.
+const LIMIT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+const SLOTS_MAX: u32 = 10_000;
+const RETRIES_MAX: u32 = 10;
+const EXTRA_HEADERS_MAX: usize = 32;
+/// Headers that the client itself writes.
+const OWN_HEADERS: [&str; 7] =
+    ["host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "te"];
+
+/// A provider that can be called.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) base_url: Url,
+    pub(crate) api_key: Option<Secret>,
+    pub(crate) allow_private: bool,
+    pub(crate) headers: HeaderMap,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Policy,
+    pub(crate) retry_budget_percent: u32,
+    pub(crate) deployments: Vec<Deployment>,
+}
+
+/// A model of a provider.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    pub(crate) id: DeploymentId,
+    pub(crate) model: ModelName,
+    pub(crate) target: Target,
+    pub(crate) context_length: u32,
+    pub(crate) slots: u32,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) embedding_dimensions: u32,
+    pub(crate) free: bool,
+    pub(crate) price: Price,
+}
+
+/// Checks the section.
+///
+/// # Errors
+/// The first setting that makes no sense, or a deployment whose price is not known.
+pub(crate) fn check(settings: &AdapterSettings, machine: &NodeId) -> Result<Vec<Provider>, Invalid> {
+    let priced = |deployment: &DeploymentSettings| deployment.free || deployment.price.is_some();
+    let all = settings.providers.iter().flat_map(|provider| &provider.deployments);
+    let prices =
+        if all.clone().all(priced) { Prices::default() } else { Prices::load(&settings.prices_file)? };
+    let mut providers: Vec<Provider> = Vec::new();
+    for (index, written) in settings.providers.iter().enumerate() {
+        let field = format!("providers[{index}]");
+        let checked = provider(written, machine, &prices).map_err(|error| error.within(&field))?;
+        if providers.iter().any(|other| other.name == checked.name) {
+            let problem = format!("is {:?}, which an earlier provider has", checked.name);
+            return Err(Invalid::new(format!("{field}.name"), problem));
+        }
+        providers.push(checked);
+    }
+    Ok(providers)
+}
+
+fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Result<Provider, Invalid> {
+    let token = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if written.name.is_empty() || written.name.len() > 32 || !written.name.chars().all(token) {
+        let start: String = written.name.chars().take(40).collect();
+        return Err(Invalid::new(
+            "name",
+            format!("is {start:?}, expected 1 to 32 letters, digits, `-` or `_`"),
+        ));
+    }
+    let base_url = base_url(&written.base_url, written.allow_private)?;
+    if written.deployments.is_empty() {
+        return Err(Invalid::new("deployments", "is empty, expected at least one"));
+    }
+    let mut deployments: Vec<Deployment> = Vec::new();
+    for (index, model) in written.deployments.iter().enumerate() {
+        let field = format!("deployments[{index}]");
+        let checked = deployment(model, &written.name, &base_url, machine, prices)
+            .map_err(|error| error.within(&field))?;
+        if deployments.iter().any(|other| other.id == checked.id) {
+            let problem = format!("is {:?}, which an earlier deployment of this provider has", model.model);
+            return Err(Invalid::new(format!("{field}.model"), problem));
+        }
+        deployments.push(checked);
+    }
+    Ok(Provider {
+        name: written.name.clone(),
+        kind: written.kind,
+        base_url,
+        api_key: written.api_key.clone(),
+        allow_private: written.allow_private,
+        headers: headers(written)?,
+        timeouts: timeouts(&written.timeouts)?,
+        retry: retry(&written.retry)?,
+        retry_budget_percent: written.retry.budget_percent,
+        deployments,
+    })
+}
+
+fn base_url(text: &str, allow_private: bool) -> Result<Url, Invalid> {
+    // a password in it would otherwise be repeated in the error
+    let shown: String = if text.contains('@') { "…".to_owned() } else { text.chars().take(120).collect() };
+    let refused = |expected: &str| Invalid::new("base_url", format!("is {shown:?}, expected {expected}"));
+    let url = Url::parse(text).map_err(|_| refused("an address such as https://api.openai.com/v1"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refused("an address without user and password; a key goes to api_key"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refused("an address without query and fragment"));
+    }
+    match url.scheme() {
+        "https" => {}
+        "http" if allow_private => {}
+        "http" => return Err(refused("https, or allow_private = true for a server of one's own")),
+        _ => return Err(refused("an address that begins with https://")),
+    }
+    let Some(host) = url.host_str() else { return Err(refused("an address with a host")) };
+    // an address in place of a name never meets the resolver's guard
+    if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        network::check(host, address, allow_private)
+            .map_err(|error| refused(&format!("a public address, but it is {}", error.kind)))?;
+    }
+    Ok(url)
+}
+
+fn headers(written: &ProviderSettings) -> Result<HeaderMap, Invalid> {
+    let mut headers = HeaderMap::new();
+    let mut add = |field: String, name: &str, value: &str| {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+            Invalid::new(field.clone(), "is no header's name, expected letters, digits and `-`")
+        })?;
+        if OWN_HEADERS.contains(&name.as_str()) {
+            return Err(Invalid::new(field, "is a header that the client writes itself"));
+        }
+        if name == "authorization" && written.api_key.is_some() {
+            return Err(Invalid::new(field, "is given beside api_key, expected only one of them"));
+        }
+        let mut value = HeaderValue::from_str(value).map_err(|_| {
+            Invalid::new(field, "has a value that no header can carry, expected visible ASCII")
+        })?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+        Ok(())
+    };
+    if let Some(organization) = &written.organization {
+        add("organization".to_owned(), "openai-organization", organization)?;
+    }
+    if let Some(project) = &written.project {
+        add("project".to_owned(), "openai-project", project)?;
+    }
+    if written.extra_headers.len() > EXTRA_HEADERS_MAX {
+        let problem =
+            format!("has {} headers, expected at most {EXTRA_HEADERS_MAX}", written.extra_headers.len());
+        return Err(Invalid::new("extra_headers", problem));
+    }
+    for (name, value) in &written.extra_headers {
+        let start: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        add(format!("extra_headers.{start}"), name, value.expose())?;
+    }
+    Ok(headers)
+}
+
+/// A limit of at least one millisecond.
+fn limit(field: &str, millis: u64) -> Result<Duration, Invalid> {
+    if (1..=LIMIT_MS_MAX).contains(&millis) {
+        return Ok(Duration::from_millis(millis));
+    }
+    Err(Invalid::new(field, format!("is {millis}, expected 1 to {LIMIT_MS_MAX}")))
+}
+
+fn timeouts(written: &TimeoutSettings) -> Result<Timeouts, Invalid> {
+    Ok(Timeouts {
+        connect: limit("timeouts.connect_ms", written.connect_ms)?,
+        first_token: limit("timeouts.first_token_ms", written.first_token_ms)?,
+        idle: limit("timeouts.idle_ms", written.idle_ms)?,
+        total: limit("timeouts.total_ms", written.total_ms)?,
+    })
+}
+
+fn retry(written: &RetrySettings) -> Result<Policy, Invalid> {
+    if written.retries_max > RETRIES_MAX {
+        let problem = format!("is {}, expected 0 to {RETRIES_MAX}", written.retries_max);
+        return Err(Invalid::new("retry.retries_max", problem));
+    }
+    if written.budget_percent > 100 {
+        let problem = format!("is {}, expected 0 to 100", written.budget_percent);
+        return Err(Invalid::new("retry.budget_percent", problem));
+    }
+    Ok(Policy {
+        retries_max: written.retries_max,
+        backoff_base: limit("retry.backoff_base_ms", written.backoff_base_ms)?,
+        backoff_max: limit("retry.backoff_max_ms", written.backoff_max_ms)?,
+        retry_after_max: limit("retry.retry_after_max_ms", written.retry_after_max_ms)?,
+        total_max: limit("retry.total_max_ms", written.total_max_ms)?,
+    })
+}
+
+fn deployment(
+    written: &DeploymentSettings,
+    provider: &str,
+    base_url: &Url,
+    machine: &NodeId,
+    prices: &Prices,
+) -> Result<Deployment, Invalid> {
+    let model = ModelName::new(written.model.as_str()).map_err(|error| {
+        Invalid::new("model", format!("is {:?}, expected {}", error.value, error.expected))
+    })?;
+    let id = DeploymentId::new(format!("{machine}/{provider}/{model}")).map_err(|error| {
+        Invalid::new("model", format!("gives the id {:?}, expected {}", error.value, error.expected))
+    })?;
+    let upstream_model = written.upstream_model.clone().unwrap_or_else(|| model.to_string());
+    if upstream_model.is_empty() || upstream_model.len() > 256 || upstream_model.chars().any(char::is_control)
+    {
+        let start: String = upstream_model.chars().take(40).collect();
+        return Err(Invalid::new(
+            "upstream_model",
+            format!("is {start:?}, expected 1 to 256 visible characters"),
+        ));
+    }
+    if written.context_length == 0 {
+        return Err(Invalid::new("context_length", "is 0, expected a number of tokens"));
+    }
+    if !(1..=SLOTS_MAX).contains(&written.slots) {
+        return Err(Invalid::new("slots", format!("is {}, expected 1 to {SLOTS_MAX}", written.slots)));
+    }
+    let capabilities = capabilities(&written.capabilities)?;
+    let has_output = capabilities.generate || capabilities.translate;
+    let price = match (&written.price, written.free) {
+        (Some(_), true) => {
+            return Err(Invalid::new("price", "is given beside free = true, expected only one of them"));
+        }
+        (None, true) => Price::FREE,
+        (Some(price), false) => price.check("price", has_output)?,
+        (None, false) => {
+            let Some(price) = prices.get(provider, &upstream_model) else {
+                let problem = format!(
+                    "is missing, and the price file has none for {upstream_model:?} of {provider:?}; expected prices, or \
+                     free = true"
+                );
+                return Err(Invalid::new("price", problem));
+            };
+            price.check("price", has_output)?
+        }
+    };
+    let max_tokens_field = match written.max_tokens_field {
+        Some(MaxTokens::MaxTokens) => MaxTokensField::MaxTokens,
+        Some(MaxTokens::MaxCompletionTokens) => MaxTokensField::MaxCompletionTokens,
+        None if base_url.host_str() == Some("api.openai.com") => MaxTokensField::MaxCompletionTokens,
+        None => MaxTokensField::MaxTokens,
+    };
+    Ok(Deployment {
+        id,
+        model,
+        target: Target { upstream_model, max_tokens_field },
+        context_length: written.context_length,
+        slots: written.slots,
+        capabilities,
+        embedding_dimensions: written.embedding_dimensions,
+        free: written.free,
+        price,
+    })
+}
+
+fn capabilities(written: &[Capability]) -> Result<Capabilities, Invalid> {
+    let mut can = Capabilities::default();
+    for capability in written {
+        *match capability {
+            Capability::Generate => &mut can.generate,
+            Capability::Embed => &mut can.embed,
+            Capability::Translate => &mut can.translate,
+            Capability::Tools => &mut can.tools,
+            Capability::Vision => &mut can.vision,
+            Capability::JsonSchema => &mut can.json_schema,
+            Capability::Reasoning => &mut can.reasoning,
+        } = true;
+    }
+    if !(can.generate || can.embed || can.translate) {
+        return Err(Invalid::new(
+            "capabilities",
+            "names nothing to do, expected generate, embed or translate",
+        ));
+    }
+    Ok(can)
+}
+
+#[cfg(test)]
+mod tests;

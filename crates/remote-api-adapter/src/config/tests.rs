@@ -1,0 +1,183 @@
+use domain::units::Money;
+
+use super::*;
+
+const PROVIDER: &str = r#"
+[[providers]]
+name = "acme"
+kind = "openai"
+base_url = "https://api.acme.example/v1"
+[[providers.deployments]]
+model = "acme/large"
+upstream_model = "large-2"
+context_length = 128000
+capabilities = ["generate", "tools", "json_schema"]
+price = { input_per_million = "2.50", output_per_million = 10, cached_input_per_million = 0.625 }
+"#;
+
+fn machine() -> NodeId {
+    NodeId::new("mainpc").unwrap()
+}
+
+fn checked(toml: &str) -> Result<Vec<Provider>, Invalid> {
+    let settings: AdapterSettings = toml::from_str(toml).unwrap_or_else(|error| panic!("{error}"));
+    check(&settings, &machine())
+}
+
+fn refused(toml: &str) -> String {
+    checked(toml).expect_err(toml).field
+}
+
+#[test]
+fn a_provider_is_read_with_its_defaults() {
+    let providers = checked(PROVIDER).unwrap();
+    let provider = &providers[0];
+    assert_eq!((provider.timeouts.connect, provider.retry), (Duration::from_secs(5), Policy::default()));
+    let deployment = &provider.deployments[0];
+    assert_eq!(deployment.id.as_str(), "mainpc/acme/acme/large");
+    assert_eq!(deployment.target.upstream_model, "large-2");
+    assert_eq!(deployment.target.max_tokens_field, MaxTokensField::MaxTokens);
+    assert_eq!(deployment.price.input, Money::picodollars(2_500_000));
+    assert_eq!(deployment.price.output, Money::picodollars(10_000_000));
+    assert_eq!(deployment.price.cached_input, Some(Money::picodollars(625_000)));
+    assert!(deployment.capabilities.tools && !deployment.capabilities.vision);
+}
+
+#[test]
+fn openai_itself_gets_its_own_name_for_the_bound() {
+    let providers = checked(&PROVIDER.replace("api.acme.example", "api.openai.com")).unwrap();
+    assert_eq!(providers[0].deployments[0].target.max_tokens_field, MaxTokensField::MaxCompletionTokens);
+}
+
+#[test]
+fn each_slip_is_named_with_its_place() {
+    let cases = [
+        ("name = \"acme\"", "name = \"a.b\"", "providers[0].name"),
+        ("https://api.acme.example/v1", "ftp://api.acme.example", "providers[0].base_url"),
+        ("https://api.acme.example/v1", "not an address", "providers[0].base_url"),
+        ("https://api.acme.example/v1", "http://api.acme.example/v1", "providers[0].base_url"),
+        ("https://api.acme.example/v1", "https://user:secret@api.acme.example", "providers[0].base_url"),
+        ("https://api.acme.example/v1", "https://api.acme.example/v1?key=1", "providers[0].base_url"),
+        ("https://api.acme.example/v1", "https://127.0.0.1:8080/v1", "providers[0].base_url"),
+        ("https://api.acme.example/v1", "https://[::1]/v1", "providers[0].base_url"),
+        ("https://api.acme.example/v1", "https://2130706433/v1", "providers[0].base_url"),
+        (
+            "https://api.acme.example/v1",
+            "https://169.254.169.254/v1\"\nallow_private = true\n#",
+            "providers[0].base_url",
+        ),
+        ("acme/large", "bad model", "providers[0].deployments[0].model"),
+        ("large-2", "", "providers[0].deployments[0].upstream_model"),
+        ("128000", "0", "providers[0].deployments[0].context_length"),
+        ("128000", "128000\nslots = 0", "providers[0].deployments[0].slots"),
+        ("\"generate\", ", "", "providers[0].deployments[0].capabilities"),
+        ("128000", "128000\nfree = true", "providers[0].deployments[0].price"),
+        ("\"2.50\"", "\"-1\"", "providers[0].deployments[0].price.input_per_million"),
+        ("output_per_million = 10, ", "", "providers[0].deployments[0].price.output_per_million"),
+        (
+            "kind = \"openai\"",
+            "kind = \"openai\"\ntimeouts = { idle_ms = 0 }",
+            "providers[0].timeouts.idle_ms",
+        ),
+        (
+            "kind = \"openai\"",
+            "kind = \"openai\"\nretry = { retries_max = 11 }",
+            "providers[0].retry.retries_max",
+        ),
+        (
+            "kind = \"openai\"",
+            "kind = \"openai\"\nretry = { budget_percent = 101 }",
+            "providers[0].retry.budget_percent",
+        ),
+        ("kind = \"openai\"", "kind = \"openai\"\norganization = \"a\\r\\nb\"", "providers[0].organization"),
+        (
+            "kind = \"openai\"",
+            "kind = \"openai\"\nextra_headers = { Host = \"x\" }",
+            "providers[0].extra_headers.Host",
+        ),
+        (
+            "kind = \"openai\"",
+            "kind = \"openai\"\nextra_headers = { \"a b\" = \"x\" }",
+            "providers[0].extra_headers.a b",
+        ),
+    ];
+    for (from, to, field) in cases {
+        let toml = PROVIDER.replacen(from, to, 1);
+        assert_ne!(toml, PROVIDER, "{from} is not in the example");
+        assert_eq!(refused(&toml), field, "{to}");
+    }
+}
+
+#[test]
+fn names_stand_once() {
+    assert_eq!(refused(&format!("{PROVIDER}{PROVIDER}")), "providers[1].name");
+    let deployment = PROVIDER.split_once("[[providers.deployments]]").unwrap().1;
+    let twice = format!("{PROVIDER}\n[[providers.deployments]]{deployment}");
+    assert_eq!(refused(&twice), "providers[0].deployments[1].model");
+}
+
+#[test]
+fn a_password_in_an_address_is_not_repeated() {
+    let error = checked(&PROVIDER.replace("https://", "https://user:canary@")).unwrap_err();
+    assert!(!error.to_string().contains("canary"), "{error}");
+}
+
+#[test]
+fn an_unknown_price_is_an_error_and_a_known_one_comes_from_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("prices.toml");
+    let row = |model: &str| {
+        format!(
+            "[[price]]\nprovider = \"acme\"\nmodel = \"{model}\"\ninput_per_million = 1\noutput_per_million = 2\n"
+        )
+    };
+    let priceless = PROVIDER.lines().filter(|line| !line.starts_with("price")).collect::<Vec<_>>().join("\n");
+    let toml = format!("prices_file = {table:?}\n{priceless}");
+
+    assert_eq!(refused(&toml), "prices_file");
+    std::fs::write(&table, row("small")).unwrap();
+    assert_eq!(refused(&toml), "providers[0].deployments[0].price");
+    std::fs::write(&table, row("large-2")).unwrap();
+    assert_eq!(checked(&toml).unwrap()[0].deployments[0].price.output, Money::picodollars(2_000_000));
+}
+
+#[test]
+fn a_server_of_ones_own_may_be_plain_private_and_free() {
+    let toml = r#"
+[[providers]]
+name = "lab"
+kind = "openai"
+base_url = "http://127.0.0.1:8080/v1/"
+allow_private = true
+[[providers.deployments]]
+model = "tiny"
+context_length = 2048
+capabilities = ["generate"]
+free = true
+"#;
+    let providers = checked(toml).unwrap();
+    assert_eq!(providers[0].deployments[0].price, Price::FREE);
+}
+
+#[test]
+fn an_unknown_key_is_an_error() {
+    for toml in [
+        PROVIDER.replace("kind =", "kynd = 1\nkind ="),
+        PROVIDER.replace("context_length", "contekst_length"),
+        PROVIDER.replace("input_per_million", "input_per_milion"),
+    ] {
+        assert!(toml::from_str::<AdapterSettings>(&toml).is_err(), "{toml}");
+    }
+}
+
+#[test]
+fn secrets_do_not_come_out_of_the_settings_again() {
+    let toml = PROVIDER.replace(
+        "kind =",
+        "api_key = { env = \"ACME_KEY\" }\nextra_headers = { x-token = \"canary\" }\nkind =",
+    );
+    let settings: AdapterSettings = toml::from_str(&toml).unwrap();
+    let shown = format!("{settings:?}{}{:?}", toml::to_string(&settings).unwrap(), checked(&toml).unwrap());
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(shown.contains("ACME_KEY"), "where the key is kept is no secret");
+}

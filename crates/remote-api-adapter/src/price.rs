@@ -1,0 +1,293 @@
+//! Prices: written in dollars per million tokens, kept in whole pico-dollars per token.
+
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use domain::{pricing::Price, units::Money};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// $1 per million tokens is a million pico-dollars per token, so six decimals are exact.
+const DECIMALS: usize = 6;
+
+/// An amount of dollars per million tokens, as it was written; turned into [`Money`] by [`Dollars::per_token`].
+///
+/// A TOML number is taken by its shortest decimal text, which is what was written for up to 15 digits; text is exact always.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dollars(String);
+
+impl Dollars {
+    /// The price of one token, exactly.
+    ///
+    /// # Errors
+    /// What was expected, where the text is no amount from 0 to 1,000,000 with at most six decimals.
+    pub fn per_token(&self) -> Result<Money, String> {
+        let refused = || {
+            let text: String = self.0.chars().take(40).collect();
+            format!(
+                "{text:?}, expected dollars per million tokens, 0 to 1000000 with at most {DECIMALS} decimals"
+            )
+        };
+        let (whole, decimals) = self.0.split_once('.').unwrap_or((&self.0, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let kept = decimals.trim_end_matches('0');
+        if !digits(whole) || !digits(decimals) || whole.len() > 7 || kept.len() > DECIMALS {
+            return Err(refused());
+        }
+        // both fit: at most seven and six digits
+        let whole: i64 = whole.parse().map_err(|_| refused())?;
+        let fraction: i64 = format!("{kept:0<DECIMALS$}").parse().map_err(|_| refused())?;
+        let picodollars = whole * 1_000_000 + fraction;
+        if picodollars > 1_000_000 * 1_000_000 {
+            return Err(refused());
+        }
+        Ok(Money::picodollars(picodollars))
+    }
+}
+
+impl From<&str> for Dollars {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl Serialize for Dollars {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Dollars {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen;
+        impl de::Visitor<'_> for Seen {
+            type Value = Dollars;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("dollars per million tokens, as text or a number")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Dollars, E> {
+                Ok(Dollars(text.trim().to_owned()))
+            }
+            fn visit_i64<E: de::Error>(self, whole: i64) -> Result<Dollars, E> {
+                Ok(Dollars(whole.to_string()))
+            }
+            fn visit_u64<E: de::Error>(self, whole: u64) -> Result<Dollars, E> {
+                Ok(Dollars(whole.to_string()))
+            }
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Dollars, E> {
+                Ok(Dollars(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Seen)
+    }
+}
+
+/// Prices of one model, dollars per million tokens. What is absent costs as much as its kind: cached input and cache writes
+/// as input, reasoning as output.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceSettings {
+    /// Input.
+    pub input_per_million: Option<Dollars>,
+    /// Output; may be absent for a model that only embeds.
+    pub output_per_million: Option<Dollars>,
+    /// Input read from the provider's prompt cache.
+    pub cached_input_per_million: Option<Dollars>,
+    /// Input written to the provider's prompt cache.
+    pub cache_write_per_million: Option<Dollars>,
+    /// Reasoning.
+    pub reasoning_per_million: Option<Dollars>,
+}
+
+impl PriceSettings {
+    /// The prices per token. `field` names this setting in errors; `has_output` is false for a model that only embeds.
+    ///
+    /// # Errors
+    /// Field and problem: an amount that is none, or one that is missing.
+    pub(crate) fn check(&self, field: &str, has_output: bool) -> Result<Price, Invalid> {
+        let read = |name: &str, amount: &Option<Dollars>| {
+            let read = amount.as_ref().map(Dollars::per_token).transpose();
+            read.map_err(|problem| Invalid::new(format!("{field}.{name}"), format!("is {problem}")))
+        };
+        let needed = |name: &str, amount: Option<Money>| {
+            amount.ok_or_else(|| {
+                Invalid::new(format!("{field}.{name}"), "is missing, expected a price".to_owned())
+            })
+        };
+        let output = read("output_per_million", &self.output_per_million)?;
+        Ok(Price {
+            input: needed("input_per_million", read("input_per_million", &self.input_per_million)?)?,
+            output: if has_output {
+                needed("output_per_million", output)?
+            } else {
+                output.unwrap_or(Money::ZERO)
+            },
+            cached_input: read("cached_input_per_million", &self.cached_input_per_million)?,
+            cache_write: read("cache_write_per_million", &self.cache_write_per_million)?,
+            reasoning: read("reasoning_per_million", &self.reasoning_per_million)?,
+        })
+    }
+}
+
+/// A setting that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {problem}")]
+pub struct Invalid {
+    /// Path of the setting, as in `providers[0].base_url`.
+    pub field: String,
+    /// Its value and what was expected.
+    pub problem: String,
+}
+
+impl Invalid {
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+
+    /// The same, seen from further outside.
+    pub(crate) fn within(mut self, outside: &str) -> Self {
+        self.field = format!("{outside}.{}", self.field);
+        self
+    }
+}
+
+/// The table of a price file, by provider and model.
+#[derive(Debug, Default)]
+pub(crate) struct Prices(BTreeMap<(String, String), PriceSettings>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    price: Vec<Row>,
+}
+
+/// A row of the price file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    provider: String,
+    model: String,
+    input_per_million: Option<Dollars>,
+    output_per_million: Option<Dollars>,
+    cached_input_per_million: Option<Dollars>,
+    cache_write_per_million: Option<Dollars>,
+    reasoning_per_million: Option<Dollars>,
+}
+
+impl Prices {
+    /// Reads a price file.
+    ///
+    /// # Errors
+    /// It cannot be read, is no TOML, has unknown keys, or names a model twice.
+    pub(crate) fn load(path: &Path) -> Result<Self, Invalid> {
+        let invalid = |problem: String| Invalid::new("prices_file", format!("{}: {problem}", path.display()));
+        let text =
+            std::fs::read_to_string(path).map_err(|error| invalid(format!("cannot be read: {error}")))?;
+        Self::parse(&text).map_err(|error| invalid(error.to_string()))
+    }
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let file: File = toml::from_str(text)
+            .map_err(|error| Invalid::new("price", error.to_string().trim_end().to_owned()))?;
+        let mut prices = BTreeMap::new();
+        for (index, row) in file.price.into_iter().enumerate() {
+            let field = format!("price[{index}]");
+            let price = PriceSettings {
+                input_per_million: row.input_per_million,
+                output_per_million: row.output_per_million,
+                cached_input_per_million: row.cached_input_per_million,
+                cache_write_per_million: row.cache_write_per_million,
+                reasoning_per_million: row.reasoning_per_million,
+            };
+            // each row is checked although this machine may use none of them
+            price.check(&field, false)?;
+            let key = (row.provider, row.model);
+            if prices.contains_key(&key) {
+                let problem = format!("is {:?} of {:?}, which the file has already", key.1, key.0);
+                return Err(Invalid::new(format!("{field}.model"), problem));
+            }
+            prices.insert(key, price);
+        }
+        Ok(Self(prices))
+    }
+
+    pub(crate) fn get(&self, provider: &str, model: &str) -> Option<&PriceSettings> {
+        self.0.get(&(provider.to_owned(), model.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dollars_become_picodollars_without_rounding() {
+        for (text, picodollars) in [
+            ("2.50", 2_500_000),
+            ("0", 0),
+            ("0.0375", 37_500),
+            ("0.000001", 1),
+            ("15", 15_000_000),
+            ("1.2500000000", 1_250_000),
+            ("1000000", 1_000_000_000_000),
+        ] {
+            assert_eq!(Dollars::from(text).per_token(), Ok(Money::picodollars(picodollars)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_exact_amount_is_refused() {
+        for text in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "-1",
+            "+1",
+            "1e3",
+            "0.0000001",
+            "1000000.000001",
+            "NaN",
+            "inf",
+            "1,5",
+            "1 0",
+            "9".repeat(400).as_str(),
+        ] {
+            assert!(Dollars::from(text).per_token().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_number_in_the_file_is_what_was_written() {
+        #[derive(Deserialize)]
+        struct Setting {
+            price: Dollars,
+        }
+        for (toml, picodollars) in
+            [("price = 0.075", 75_000), ("price = 3", 3_000_000), ("price = \"0.1\"", 100_000)]
+        {
+            let setting: Setting = toml::from_str(toml).unwrap();
+            assert_eq!(setting.price.per_token(), Ok(Money::picodollars(picodollars)), "{toml}");
+        }
+    }
+
+    #[test]
+    fn a_model_priced_twice_or_not_at_all_is_an_error_with_its_place() {
+        let row = "[[price]]\nprovider = \"p\"\nmodel = \"m\"\ninput_per_million = \"1\"\n";
+        assert_eq!(Prices::parse(&format!("{row}{row}")).unwrap_err().field, "price[1].model");
+        let priceless = "[[price]]\nprovider = \"p\"\nmodel = \"m\"\n";
+        assert_eq!(Prices::parse(priceless).unwrap_err().field, "price[0].input_per_million");
+        assert!(Prices::parse("[[price]]\nmodell = 1\n").is_err());
+    }
+
+    #[test]
+    fn the_price_file_of_the_repository_is_sound() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/prices.toml");
+        let prices = Prices::load(&path).unwrap();
+        let price = prices.get("openai", "gpt-4o-mini").unwrap().check("price", true).unwrap();
+        assert_eq!((price.input, price.output), (Money::picodollars(150_000), Money::picodollars(600_000)));
+        for ((_, model), price) in &prices.0 {
+            let embeds = model.starts_with("text-embedding");
+            assert!(price.check(model, !embeds).is_ok(), "{model} lacks a price");
+        }
+    }
+}
