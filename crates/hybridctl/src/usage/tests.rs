@@ -28,7 +28,7 @@ fn a_summary_ends_with_the_totals_and_says_what_is_missing() {
     }))
     .unwrap();
     let lines = summary_lines(summary, By::Tier);
-    assert!(lines.iter().any(|line| line.starts_with("remote_api") && line.ends_with("$0.0000000375")));
+    assert!(lines.iter().any(|line| line.starts_with("remote-api") && line.ends_with("$0.0000000375")));
     assert!(lines.iter().any(|line| line.starts_with("all ")), "{lines:#?}");
     assert!(lines.contains(&"2 requests from 1970-01-01 00:00 to 1970-01-02 00:00".to_owned()), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("misses 4 events")), "{lines:#?}");
