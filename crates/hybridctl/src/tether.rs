@@ -30,7 +30,9 @@ pub(crate) struct Options {
 /// The command that runs `program`, and sends it `signal` when this process dies.
 pub(crate) fn command(program: &Path, signal: Signal) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(OURSELVES);
-    command.arg("tether").args([std::process::id().to_string(), signal.as_raw().to_string()]).arg(program);
+    command.arg("tether").args([std::process::id().to_string(), signal.as_raw().to_string()]);
+    // Behind this nothing is taken for an option of ours.
+    command.arg("--").arg(program);
     command
 }
 
