@@ -76,10 +76,26 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     bucket_health.set_ready(true, "");
 
     let (views, latest) = watch::channel(None);
-    let (written, written_revision) = watch::channel(stored.revision);
-    let (catalogs_in, catalogs) = mpsc::channel(1);
-    let (forget, forgotten) = mpsc::channel(INSTANCES_MAX);
     let metrics = Metrics::new(&latest);
+    let (catalogs_in, catalogs) = mpsc::channel(1);
+    let told = Told { metrics: metrics.clone(), health: catalog_health };
+    let reloading = files.watch(marks, config.reload_interval, catalogs_in, told, stop.clone());
+    process.tasks.spawn("reload", reloading);
+
+    let (written, written_revision) = watch::channel(stored.revision);
+    let writing = bucket::write(
+        bus.clone(),
+        control.clone(),
+        latest.clone(),
+        written,
+        snapshot_health,
+        metrics.clone(),
+        stop.clone(),
+    );
+    spawn(&process, "snapshot", Box::pin(writing));
+    let (forget, forgotten) = mpsc::channel(INSTANCES_MAX);
+    spawn(&process, "forget", Box::pin(bucket::forget(control.clone(), forgotten, stop.clone())));
+
     let me = Instance {
         machine: bus.machine().clone(),
         service: process.service().to_owned(),
@@ -93,7 +109,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         status_interval: config.status_interval,
         views,
         forget,
-        metrics: metrics.clone(),
+        metrics,
     };
     keeper.seed(stored.entries);
     let inputs = Inputs {
@@ -102,29 +118,23 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         flags: control.watch(&bus, flag_keys(bus.machine()), stop.clone()),
         catalogs,
     };
-    let spawn = |name: &'static str, task| spawn(&process, name, task);
-    spawn("registry", Box::pin(keeper.run(inputs, config.settle, stop.clone())));
-    let writing = bucket::write(
-        bus.clone(),
-        control.clone(),
-        latest.clone(),
-        written,
-        snapshot_health,
-        metrics.clone(),
-        stop.clone(),
-    );
-    spawn("snapshot", Box::pin(writing));
-    spawn("forget", Box::pin(bucket::forget(control.clone(), forgotten, stop.clone())));
-    let told = Told { metrics, health: catalog_health };
-    process
-        .tasks
-        .spawn("reload", files.watch(marks, config.reload_interval, catalogs_in, told, stop.clone()));
+    spawn(&process, "registry", Box::pin(keeper.run(inputs, config.settle, stop.clone())));
     serve(&process, &bus, &control, &latest, written_revision).await.context("cannot serve on the bus")?;
 
     stop.cancelled().await;
-    process.tasks.drained().await;
-    bus.close().await;
+    finish(&process, &bus).await;
     Ok(())
+}
+
+/// The registration is taken back and everything sent, if the bus is there; a bus that is away is not waited for.
+async fn finish(process: &Process, bus: &Bus) {
+    let ending = async {
+        process.tasks.drained().await;
+        bus.close().await;
+    };
+    if tokio::time::timeout(process.shutdown.remaining() / 2, ending).await.is_err() {
+        tracing::warn!("the bus did not take the goodbye");
+    }
 }
 
 /// A task of this service; it ends when the process does, and never fails.

@@ -10,6 +10,8 @@
 
 #[path = "hub/ingest.rs"]
 mod ingest;
+#[path = "hub/kill.rs"]
+mod kill;
 #[path = "hub/remote_write.rs"]
 mod remote_write;
 #[path = "hub/support.rs"]

@@ -15,8 +15,12 @@ pub(crate) mod openai;
 pub(crate) mod refusal;
 pub(crate) mod sse;
 
-use domain::{fault::Fault, inference::Request, pricing::TokenUsage};
-use futures::future::BoxFuture;
+use domain::{
+    fault::{Code, Fault, Origin},
+    inference::Request,
+    pricing::TokenUsage,
+};
+use futures::future::{BoxFuture, FutureExt};
 use wire::v1;
 
 /// Which field of the OpenAI dialect bounds the answer.
@@ -97,4 +101,21 @@ pub(crate) trait Provider: Send + Sync {
 
     /// Whether it can be called now; otherwise why not, for people.
     fn available(&self) -> Result<(), String>;
+}
+
+/// A provider that cannot be called on this machine as it is; the others go on.
+#[derive(Debug)]
+pub(crate) struct Disabled {
+    pub(crate) reason: String,
+}
+
+impl Provider for Disabled {
+    fn open<'a>(&'a self, _call: Call<'a>) -> BoxFuture<'a, Result<Box<dyn Answer>, Failure>> {
+        let fault = Fault::new(Code::Unavailable, Origin::Internal, true, self.reason.as_str());
+        futures::future::ready(Err(Failure::permanent(fault))).boxed()
+    }
+
+    fn available(&self) -> Result<(), String> {
+        Err(self.reason.clone())
+    }
 }

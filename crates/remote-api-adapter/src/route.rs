@@ -19,7 +19,7 @@ use crate::{
     config,
     credential::Credential,
     provider::{
-        Provider, Target,
+        Disabled, Provider, Target,
         http::{Timeouts, Transport},
         openai::OpenAi,
     },
@@ -132,16 +132,18 @@ impl Routes {
 fn connect(
     provider: config::Provider,
     clock: &Clock,
-) -> anyhow::Result<(Arc<Upstream>, Vec<config::Deployment>)> {
+) -> Result<(Arc<Upstream>, Vec<config::Deployment>), config::Invalid> {
     let config::Provider { name, kind, base_url, api_key, allow_private, headers, timeouts, .. } = provider;
-    let transport = Transport::new(&name, timeouts, allow_private)
-        .map_err(|error| anyhow::Error::new(error).context(format!("no HTTP client for provider {name}")))?;
-    let client: Box<dyn Provider> = match kind {
-        Kind::OpenAi => {
-            let credential = api_key.map(Credential::new);
-            Box::new(OpenAi::new(name.clone(), &base_url, headers, credential, transport, clock.clone())?)
-        }
-    };
+    let client: Box<dyn Provider> =
+        match (Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https"), kind) {
+            (Ok(transport), Kind::OpenAi) => {
+                let credential = api_key.map(Credential::new);
+                Box::new(OpenAi::new(name.clone(), &base_url, headers, credential, transport, clock.clone())?)
+            }
+            (Err(error), _) => Box::new(Disabled {
+                reason: format!("{name}: no HTTPS client can be made: {:#}", anyhow::Error::new(error)),
+            }),
+        };
     let upstream = Upstream {
         name,
         provider: client,

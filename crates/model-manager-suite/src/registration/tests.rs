@@ -56,7 +56,7 @@ fn a_deployment_with_a_mistake_is_left_out_and_the_others_stay() {
     ] {
         let payload = message(vec![good.clone(), bad]).encode_to_vec();
         let (registered, faults) = registration(KEY, &payload).unwrap();
-        assert_eq!(registered.deployments, [good.clone()], "{what}");
+        assert_eq!(registered.deployments, std::slice::from_ref(&good), "{what}");
         assert_eq!(faults.len(), 1, "{what}");
     }
 }

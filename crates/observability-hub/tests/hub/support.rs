@@ -100,17 +100,28 @@ impl Hub {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> hyper::Response<Incoming> {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let client = Pooled::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-        client.request(request.body(Full::new(body)).unwrap()).await.unwrap()
+        open(self.address, method, path, headers, body).await.unwrap()
     }
 
     pub(crate) async fn record(&self, attempts: Vec<Attempt>) {
         self.ledger.record(Arc::new(Batch { attempts, ..Batch::default() }), 1).await.unwrap();
     }
+}
+
+/// Sends a request over a connection of its own; what comes back may still be on its way.
+pub(crate) async fn open(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<hyper::Response<Incoming>, hyper_util::client::legacy::Error> {
+    let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let client = Pooled::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    client.request(request.body(Full::new(body)).unwrap()).await
 }
 
 #[derive(Debug)]

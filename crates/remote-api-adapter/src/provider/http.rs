@@ -52,13 +52,20 @@ pub(crate) struct Transport {
 impl Transport {
     /// Builds the client. Redirects are not followed, and the environment's proxies are not used: both would lead to hosts
     /// that nobody configured.
+    ///
+    /// # Errors
+    /// `tls` is wanted and the machine has no root certificates.
     pub(crate) fn new(
         provider: &str,
         timeouts: Timeouts,
         allow_private: bool,
+        tls: bool,
     ) -> Result<Self, reqwest::Error> {
         install_tls();
-        let client = reqwest::Client::builder()
+        let builder = reqwest::Client::builder();
+        // a server without TLS shall not need the machine's certificates
+        let builder = if tls { builder } else { builder.tls_certs_only([]) };
+        let client = builder
             .dns_resolver(Guard { allow_private }.resolver())
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
