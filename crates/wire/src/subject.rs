@@ -47,7 +47,7 @@ pub const USAGE_SUBJECTS: &str = "usage.v1.>";
 
 /// Everything that one machine's services publish to the ledger.
 #[must_use]
-pub fn usage_of(machine: &str) -> String {
+pub fn usage_of(machine: &NodeId) -> String {
     format!("usage.v1.{machine}.>")
 }
 

@@ -13,6 +13,8 @@ use wire::v1::{
 pub(super) struct ChatBody {
     #[serde(default)]
     pub(super) model: String,
+    // absent is as empty: both are refused by name
+    #[serde(default)]
     messages: Vec<ChatMessage>,
     #[serde(default)]
     pub(super) stream: bool,
@@ -46,6 +48,12 @@ pub(super) struct StreamOptions {
 pub(super) enum OneOrMany {
     One(String),
     Many(Vec<String>),
+}
+
+impl Default for OneOrMany {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
 }
 
 impl OneOrMany {
@@ -128,6 +136,7 @@ struct ChatSchema {
 pub(super) struct EmbedBody {
     #[serde(default)]
     pub(super) model: String,
+    #[serde(default)]
     pub(super) input: OneOrMany,
     #[serde(default)]
     pub(super) dimensions: u32,
