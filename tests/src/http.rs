@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::client::legacy::Client as Pooled;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -21,13 +21,18 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 pub struct Client {
     pool: Pooled<HttpConnector, Full<Bytes>>,
     key: Option<String>,
+    headers: HeaderMap,
 }
 
 impl Default for Client {
     fn default() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        Self { pool: Pooled::builder(TokioExecutor::new()).build(connector), key: None }
+        Self {
+            pool: Pooled::builder(TokioExecutor::new()).build(connector),
+            key: None,
+            headers: HeaderMap::new(),
+        }
     }
 }
 
@@ -123,6 +128,16 @@ impl Client {
         self
     }
 
+    /// The same client with one more header on each request.
+    ///
+    /// # Errors
+    /// No header has such a name or value.
+    pub fn with_header(mut self, name: &str, value: &str) -> anyhow::Result<Self> {
+        let name = HeaderName::try_from(name).with_context(|| format!("{name:?} is no header's name"))?;
+        self.headers.insert(name, HeaderValue::try_from(value).context("a header's value")?);
+        Ok(self)
+    }
+
     /// Sends a request and returns when the answer's headers are there.
     ///
     /// # Errors
@@ -132,7 +147,8 @@ impl Client {
         if let Some(key) = &self.key {
             request = request.header(AUTHORIZATION, format!("Bearer {key}"));
         }
-        let request = request.body(Full::new(body.into())).context("invalid request")?;
+        let mut request = request.body(Full::new(body.into())).context("invalid request")?;
+        request.headers_mut().extend(self.headers.clone());
         let answer = tokio::time::timeout(ANSWER_MAX, self.pool.request(request))
             .await
             .with_context(|| format!("{url} does not answer"))?

@@ -19,6 +19,11 @@ use crate::{Bus, control::Control, executor::Load};
 
 /// Between heartbeats; readers call a service dead after three missed.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// The registration is written again after so many heartbeats (half a minute): model-manager-suite deletes those of services
+/// that it has not heard for a minute, and one that was only held up comes back this way.
+const HEARTBEATS_PER_REGISTRATION: u32 = 60;
+/// A bucket that takes longer is tried again with the next heartbeat, so that it never holds up the heartbeats for long.
+const WRITE_MAX: Duration = HEARTBEAT;
 
 /// What the service says of itself; changed at any time, told with the next heartbeat.
 #[derive(Debug, Clone, Default)]
@@ -88,6 +93,7 @@ impl Announcer {
         let key = registration_key(bus.machine(), bus.service(), bus.instance());
         let started = (self.now_unix_ms)();
         let mut written = None;
+        let mut beats = 0;
         let mut beat = tokio::time::interval(HEARTBEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -98,13 +104,18 @@ impl Announcer {
                     if let Err(error) = bus.publish(&subject, &self.heartbeat(&announcement)).await {
                         tracing::warn!(%error, "heartbeat not sent");
                     }
+                    beats += 1;
+                    if beats == HEARTBEATS_PER_REGISTRATION {
+                        (beats, written) = (0, None);
+                    }
                 }
             }
             let (revision, registration) = self.registration(&announcement, started);
             if written != Some(revision) {
-                match self.control.put(&key, &registration).await {
-                    Ok(_) => written = Some(revision),
-                    Err(error) => tracing::warn!(%error, "registration not written, trying again"),
+                match tokio::time::timeout(WRITE_MAX, self.control.put(&key, &registration)).await {
+                    Ok(Ok(_)) => written = Some(revision),
+                    Ok(Err(error)) => tracing::warn!(%error, "registration not written, trying again"),
+                    Err(_) => tracing::warn!("registration not written in time, trying again"),
                 }
             }
         }

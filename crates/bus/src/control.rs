@@ -11,7 +11,7 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, External, Source, StorageType},
 };
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wire::subject::CONTROL_BUCKET;
@@ -139,6 +139,23 @@ impl Control {
     /// [`ControlError`].
     pub async fn delete(&self, key: &str) -> Result<(), ControlError> {
         self.store.delete(key).await.map_err(|error| failed("delete")(&error))
+    }
+
+    /// The keys that `keep` wants with their values, as they are now.
+    ///
+    /// # Errors
+    /// [`ControlError`]; nothing is told in part.
+    pub async fn entries(&self, keep: impl Fn(&str) -> bool) -> Result<Vec<(String, Bytes)>, ControlError> {
+        let keys = self.store.keys().await.map_err(|error| failed("list")(&error))?;
+        let keys: Vec<String> = keys.try_collect().await.map_err(|error| failed("list")(&error))?;
+        let mut entries = Vec::new();
+        for key in keys.into_iter().filter(|key| keep(key)) {
+            // a key that was deleted meanwhile is gone
+            if let Some(value) = self.get(&key).await? {
+                entries.push((key, value));
+            }
+        }
+        Ok(entries)
     }
 
     /// Everything under `pattern` as it is now, then each change, until `stop` fires or the receiver is dropped. A watch that

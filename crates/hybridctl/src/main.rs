@@ -1,2 +1,7 @@
-//! hybridctl
-fn main() {}
+//! hybridctl: the command line of Hybrid LLM.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hybridctl::main()
+}

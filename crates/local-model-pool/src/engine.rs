@@ -288,7 +288,8 @@ impl Engine {
     fn prepare(&self, request: &Generate) -> Result<Prepared, Fault> {
         self.may_fit(&request.messages)?;
         let tokens = self.model.prompt(&request.messages, request.now)?;
-        let room = self.fits(tokens.len(), request.max_tokens.unwrap_or(1))?;
+        // max_tokens is an upper bound: an answer that the context cuts short ends with `length`
+        let room = self.fits(tokens.len(), 1)?;
         let context = self.spec.context_per_slot;
         let sampler = Sampler::new(&self.model.llama, &request.sampling, &request.format, context)?;
         let output_max = request.max_tokens.unwrap_or(room).min(room);

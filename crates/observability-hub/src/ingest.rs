@@ -14,7 +14,10 @@ use prost::Message as _;
 use service_runtime::{Clock, Component};
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{Attempt, Batch, DeadLetter, Ledger, LedgerError};
+use crate::{
+    config::Role,
+    ledger::{Attempt, Batch, DeadLetter, Ledger, LedgerError},
+};
 
 /// Messages that are committed together.
 const CHUNK_MESSAGES_MAX: usize = 256;
@@ -22,8 +25,9 @@ const CHUNK_MESSAGES_MAX: usize = 256;
 const PULL_BYTES_MAX: usize = 64 << 20;
 /// Delivered and not acknowledged: more than a chunk, so that the next one is under way meanwhile.
 const UNACKNOWLEDGED_MAX: i64 = 1_024;
-/// After this a message counts as lost on its way and is delivered again.
-const ACK_WAIT: Duration = Duration::from_secs(30);
+/// After this a message is delivered again: how long the last messages before a crash are late. A commit takes
+/// milliseconds; one that has to wait for the disk costs duplicates, which are counted and change nothing.
+const ACK_WAIT: Duration = Duration::from_secs(5);
 /// How long one pull stays open, and how often the server says that it is.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 const PULL_HEARTBEAT: Duration = Duration::from_secs(2);
@@ -52,6 +56,8 @@ pub struct Ingest {
     pub ledger: Ledger,
     /// Time of the commits.
     pub clock: Clock,
+    /// Which hub of the machine this is.
+    pub role: Role,
     /// Told whether events flow.
     pub component: Component,
 }
@@ -86,17 +92,16 @@ impl Ingest {
 
     async fn consume(&self, pause: &mut Duration) -> Result<(), Interrupted> {
         let stream = bus::control::usage_stream(&self.bus).await.map_err(bus_error("usage stream"))?;
-        let name = format!("ledger_{}", self.bus.machine());
         let config = jetstream::consumer::pull::Config {
-            durable_name: Some(name.clone()),
+            durable_name: Some(self.consumer_name()),
             description: Some("ledger view of the observability hub".to_owned()),
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
             max_ack_pending: UNACKNOWLEDGED_MAX,
             ..Default::default()
         };
-        let consumer =
-            stream.get_or_create_consumer(&name, config).await.map_err(bus_error("usage consumer"))?;
+        // Creates it, or brings one of an older version up to date.
+        let consumer = stream.create_consumer(config).await.map_err(bus_error("usage consumer"))?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(CHUNK_MESSAGES_MAX)
@@ -124,6 +129,14 @@ impl Ingest {
             }
         }
         Ok(())
+    }
+
+    /// Each hub reads everything, so two on one machine need a consumer each.
+    fn consumer_name(&self) -> String {
+        match self.role {
+            Role::Active => format!("ledger_{}", self.bus.machine()),
+            Role::Standby => format!("ledger_{}_standby", self.bus.machine()),
+        }
     }
 
     /// Commits, then acknowledges.

@@ -90,7 +90,8 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         Err(error) => return Err(error.into()),
     };
     announce(&bus, &process);
-    let ingest = Ingest { bus: bus.clone(), ledger, clock: process.clock.clone(), component };
+    let ingest =
+        Ingest { bus: bus.clone(), ledger, clock: process.clock.clone(), role: config.role, component };
     let ended = stop.clone();
     process.tasks.spawn("ingest", async move { Ok(ingest.run(ended).await?) });
     stop.cancelled().await;

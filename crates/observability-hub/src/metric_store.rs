@@ -68,12 +68,26 @@ pub trait MetricStore: Send + Sync + 'static {
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Written, StoreError>>;
 
     /// Series that all of `matchers` match, with their samples inside `range`, oldest first. A series without a sample in
-    /// the range is left out.
-    fn select<'a>(
-        &'a self,
-        matchers: &'a [Matcher],
+    /// the range is left out, here and below.
+    fn select(
+        &self,
+        matchers: Vec<Matcher>,
         range: TimeRange,
-    ) -> BoxFuture<'a, Result<Vec<Series>, StoreError>>;
+    ) -> BoxFuture<'_, Result<Vec<Series>, StoreError>>;
+
+    /// As [`MetricStore::select`], with only the newest sample of each series.
+    fn newest(
+        &self,
+        matchers: Vec<Matcher>,
+        range: TimeRange,
+    ) -> BoxFuture<'_, Result<Vec<(Labels, Sample)>, StoreError>>;
+
+    /// As [`MetricStore::select`], without the samples.
+    fn labels(
+        &self,
+        matchers: Vec<Matcher>,
+        range: TimeRange,
+    ) -> BoxFuture<'_, Result<Vec<Labels>, StoreError>>;
 
     /// How much there is.
     fn size(&self) -> StoreSize;

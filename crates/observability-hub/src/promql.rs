@@ -33,10 +33,7 @@ pub async fn instant(
     let matchers: Vec<Matcher> = parse_selector(query)?;
     // The oldest end is open, as in Prometheus since 3.0.
     let range = TimeRange { from_unix_ms: unix_ms.saturating_sub(LOOKBACK_MS - 1), to_unix_ms: unix_ms };
-    let series = store.select(&matchers, range).await?;
-    let newest = series.into_iter().filter_map(|series| {
-        let sample = series.samples.last().copied()?;
-        (!sample.is_stale_marker()).then_some((series.labels, sample))
-    });
-    Ok(newest.collect())
+    let mut values = store.newest(matchers, range).await?;
+    values.retain(|(_, sample)| !sample.is_stale_marker());
+    Ok(values)
 }

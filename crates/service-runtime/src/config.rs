@@ -15,11 +15,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
 pub use section::{LogFormat, NodeSettings, TelemetrySettings};
 pub(crate) use source::Sources;
 
+use crate::execute::CONFIG_VARIABLE;
 use crate::process::Node;
 use error::Key;
 use layer::Stack;
@@ -80,6 +82,25 @@ fn as_dict<T: Serialize>(settings: &T) -> Result<Dict, ConfigError> {
         }),
         Err(error) => Err(ConfigError::Defaults { message: error.to_string() }),
     }
+}
+
+/// Reads the same layers for a program that is not a service: the command line, a test. `S` has the sections that it
+/// needs; those that do not deny unknown keys may be a part of what the services see.
+///
+/// # Errors
+/// [`ConfigError`], as a service would fail to start with it.
+pub fn read<S>(sections: &[&str], file: Option<&Path>, set: &[String]) -> Result<(Node, S), ConfigError>
+where
+    S: Serialize + DeserializeOwned + Default,
+{
+    let loaded = load::<S>(sections, &Sources::gather(file, set)?)?;
+    Ok((loaded.node(), loaded.settings))
+}
+
+/// The file that the environment variable HYBRID_CONFIG names.
+#[must_use]
+pub fn file_in_environment() -> Option<PathBuf> {
+    std::env::var_os(CONFIG_VARIABLE).filter(|file| !file.is_empty()).map(PathBuf::from)
 }
 
 trait ConcatDicts {

@@ -14,7 +14,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::App;
 use crate::{
-    metric_store::{Labels, Matcher, Series, StoreError, TimeRange},
+    metric_store::{Labels, Matcher, StoreError, TimeRange},
     promql::{self, QueryError, SelectorError},
 };
 
@@ -149,15 +149,13 @@ pub(super) async fn series(State(app): State<App>, raw: RawQuery, body: Bytes) -
         return Err(PrometheusError::bad_data("match[] is missing, expected at least one selector"));
     }
     let found = select(&app, selectors, parameters.range()?).await?;
-    let labels: BTreeSet<&Labels> = found.iter().map(|series| &series.labels).collect();
-    Ok(success(&labels.into_iter().map(label_map).collect()))
+    Ok(success(&found.iter().map(label_map).collect()))
 }
 
 pub(super) async fn labels(State(app): State<App>, raw: RawQuery, body: Bytes) -> Answer {
     let parameters = Parameters::new(raw, &body);
     let found = select(&app, parameters.selectors()?, parameters.range()?).await?;
-    let names: BTreeSet<&str> =
-        found.iter().flat_map(|series| series.labels.iter().map(|(name, _)| name)).collect();
+    let names: BTreeSet<&str> = found.iter().flat_map(|labels| labels.iter().map(|(name, _)| name)).collect();
     Ok(success(&json!(names)))
 }
 
@@ -171,7 +169,7 @@ pub(super) async fn label_values(State(app): State<App>, Path(name): Path<String
     let parameters = Parameters::new(raw, &Bytes::new());
     let found = select(&app, parameters.selectors()?, parameters.range()?).await?;
     let values: BTreeSet<&str> =
-        found.iter().map(|series| series.labels.get(&name)).filter(|value| !value.is_empty()).collect();
+        found.iter().map(|labels| labels.get(&name)).filter(|value| !value.is_empty()).collect();
     Ok(success(&json!(values)))
 }
 
@@ -187,18 +185,18 @@ pub(super) async fn buildinfo() -> Json<Value> {
     }))
 }
 
-/// Series that any of the selectors matches; all where there is none.
+/// Labels of the series that any of the selectors matches; of all where there is none.
 async fn select(
     app: &App,
     mut selectors: Vec<Vec<Matcher>>,
     range: TimeRange,
-) -> Result<Vec<Series>, PrometheusError> {
+) -> Result<BTreeSet<Labels>, PrometheusError> {
     if selectors.is_empty() {
         selectors.push(Vec::new());
     }
-    let mut found = Vec::new();
-    for matchers in &selectors {
-        found.extend(app.store.select(matchers, range).await?);
+    let mut found = BTreeSet::new();
+    for matchers in selectors {
+        found.extend(app.store.labels(matchers, range).await?);
     }
     Ok(found)
 }

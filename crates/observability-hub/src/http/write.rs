@@ -165,6 +165,6 @@ fn is_length_limit(error: &axum::Error) -> bool {
 }
 
 fn store_refused(error: &StoreError) -> Refused {
-    tracing::error!(%error, "remote-write not kept");
+    tracing::warn!(%error, "remote-write not kept");
     Refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }

@@ -153,7 +153,7 @@ impl TryFrom<v1::UsageEvent> for Attempt {
             time_to_first_token_ms: duration("time_to_first_token_ms", event.time_to_first_token_ms)?,
             duration_ms: duration("duration_ms", event.duration_ms)?,
             streamed: event.streamed,
-            decision: cut(event.decision, DECISION_BYTES_MAX),
+            decision: cut(&event.decision, DECISION_BYTES_MAX).to_owned(),
             provider_request_id: identifier("provider_request_id", event.provider_request_id)?,
         })
     }
@@ -222,9 +222,9 @@ fn identifier(field: &'static str, text: String) -> Result<String, InvalidEvent>
 }
 
 /// At most `bytes_max` bytes of `text`, cut at a character.
-fn cut(mut text: String, bytes_max: usize) -> String {
-    text.truncate(text.floor_char_boundary(bytes_max));
-    text
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
 #[cfg(test)]

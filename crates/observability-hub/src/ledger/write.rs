@@ -6,6 +6,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::{
     Attempt,
+    attempt::cut,
     counters::{Delta, PlacementKey, Sums},
     query,
 };
@@ -236,7 +237,6 @@ fn count_origin(transaction: &Transaction<'_>, row: &Attempt) -> rusqlite::Resul
 fn keep_dead_letter(transaction: &Transaction<'_>, letter: &DeadLetter) -> rusqlite::Result<bool> {
     let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     let payload = letter.payload.get(..DEAD_PAYLOAD_BYTES_MAX).unwrap_or(&letter.payload);
-    let reason = letter.reason.get(..letter.reason.floor_char_boundary(DEAD_REASON_BYTES_MAX));
     // No `ON CONFLICT`: a refused insert would use up a number of the sequence that counts letters.
     let mut statement = transaction.prepare_cached(
         "INSERT INTO dead_letter (stream_sequence, published_unix_ns, part, subject, reason, payload_bytes, payload)
@@ -248,7 +248,7 @@ fn keep_dead_letter(transaction: &Transaction<'_>, letter: &DeadLetter) -> rusql
         letter.published_unix_ns,
         letter.part.map_or(-1, number),
         letter.subject,
-        reason.unwrap_or_default(),
+        cut(&letter.reason, DEAD_REASON_BYTES_MAX),
         number(letter.payload.len()),
         payload,
     ])?;

@@ -108,6 +108,32 @@ impl Heads {
     /// See [`super::MetricStore::select`].
     #[must_use]
     pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Series> {
+        self.collect(matchers, |labels, head| {
+            let samples: Vec<Sample> = within(head, range).copied().collect();
+            (!samples.is_empty()).then(|| Series { labels: labels.clone(), samples })
+        })
+    }
+
+    /// See [`super::MetricStore::newest`].
+    #[must_use]
+    pub fn newest(&self, matchers: &[Matcher], range: TimeRange) -> Vec<(Labels, Sample)> {
+        self.collect(matchers, |labels, head| {
+            within(head, range).next_back().map(|sample| (labels.clone(), *sample))
+        })
+    }
+
+    /// See [`super::MetricStore::labels`].
+    #[must_use]
+    pub fn labels(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Labels> {
+        self.collect(matchers, |labels, head| within(head, range).next().map(|_| labels.clone()))
+    }
+
+    /// What `take` makes of each series that matches, in order of the labels.
+    fn collect<T>(
+        &self,
+        matchers: &[Matcher],
+        mut take: impl FnMut(&Labels, &VecDeque<Sample>) -> Option<T>,
+    ) -> Vec<T> {
         let name = matchers
             .iter()
             .find(|matcher| matcher.name == NAME_LABEL && matcher.op == MatchOp::Equal)
@@ -116,18 +142,19 @@ impl Heads {
             Some(name) => Box::new(self.metrics.get(name).into_iter()),
             None => Box::new(self.metrics.values()),
         };
-        let mut found: Vec<Series> = metrics
+        let mut found: Vec<_> = metrics
             .flatten()
             .filter(|(labels, _)| matchers.iter().all(|matcher| matcher.matches(labels)))
-            .filter_map(|(labels, head)| {
-                let samples: Vec<Sample> =
-                    head.iter().filter(|sample| range.contains(sample.unix_ms)).copied().collect();
-                (!samples.is_empty()).then(|| Series { labels: labels.clone(), samples })
-            })
             .collect();
-        found.sort_unstable_by(|one, other| one.labels.cmp(&other.labels));
-        found
+        found.sort_unstable_by_key(|(labels, _)| *labels);
+        found.into_iter().filter_map(|(labels, head)| take(labels, head)).collect()
     }
+}
+
+fn within(head: &VecDeque<Sample>, range: TimeRange) -> impl DoubleEndedIterator<Item = &Sample> {
+    let from = head.partition_point(|sample| sample.unix_ms < range.from_unix_ms);
+    let to = head.partition_point(|sample| sample.unix_ms <= range.to_unix_ms);
+    head.range(from..to.max(from))
 }
 
 fn put(head: &mut VecDeque<Sample>, sample: Sample) -> Stored {

@@ -19,7 +19,8 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    HeadLimits, Heads, Matcher, MetricStore, Series, StoreError, StoreSize, TimeRange, Write, Written,
+    HeadLimits, Heads, Labels, Matcher, MetricStore, Sample, Series, StoreError, StoreSize, TimeRange, Write,
+    Written,
 };
 use crate::remote_write::{Decoded, Limits, decode};
 
@@ -100,6 +101,18 @@ impl LocalStore {
     pub async fn sweep(&self, now_unix_ms: i64) -> Result<(), StoreError> {
         self.commands.send(Command::Sweep { now_unix_ms }).await.map_err(|_| StoreError::Closed)
     }
+
+    /// Asks the heads on a blocking thread: going through many series takes longer than a task may.
+    fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Heads) -> T + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let heads = Arc::clone(&self.heads);
+        let asking = tokio::task::spawn_blocking(move || {
+            question(&heads.read().unwrap_or_else(PoisonError::into_inner))
+        });
+        Box::pin(async move { asking.await.map_err(|_| StoreError::Closed) })
+    }
 }
 
 impl MetricStore for LocalStore {
@@ -111,13 +124,28 @@ impl MetricStore for LocalStore {
         })
     }
 
-    fn select<'a>(
-        &'a self,
-        matchers: &'a [Matcher],
+    fn select(
+        &self,
+        matchers: Vec<Matcher>,
         range: TimeRange,
-    ) -> BoxFuture<'a, Result<Vec<Series>, StoreError>> {
-        let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
-        Box::pin(std::future::ready(Ok(heads.select(matchers, range))))
+    ) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
+        self.read(move |heads| heads.select(&matchers, range))
+    }
+
+    fn newest(
+        &self,
+        matchers: Vec<Matcher>,
+        range: TimeRange,
+    ) -> BoxFuture<'_, Result<Vec<(Labels, Sample)>, StoreError>> {
+        self.read(move |heads| heads.newest(&matchers, range))
+    }
+
+    fn labels(
+        &self,
+        matchers: Vec<Matcher>,
+        range: TimeRange,
+    ) -> BoxFuture<'_, Result<Vec<Labels>, StoreError>> {
+        self.read(move |heads| heads.labels(&matchers, range))
     }
 
     fn size(&self) -> StoreSize {

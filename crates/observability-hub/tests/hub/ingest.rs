@@ -5,7 +5,11 @@ use std::{net::SocketAddr, time::Duration};
 use async_nats::jetstream;
 use bus::{Bus, control};
 use e2e::{Nats, http::Client, port, wait};
-use observability_hub::{Settings, config::Raw, run};
+use observability_hub::{
+    Settings,
+    config::{Raw, Role},
+    run,
+};
 use prost::Message as _;
 use serde_json::Value;
 use service_runtime::{Node, Process};
@@ -28,11 +32,15 @@ struct Service {
 impl Service {
     /// Runs the hub as its binary does, beside a server.
     fn start(nats: &Nats, folder: &TempDir) -> Self {
+        Self::start_as(Role::Active, nats, folder)
+    }
+
+    fn start_as(role: Role, nats: &Nats, folder: &TempDir) -> Self {
         let process = Process::for_tests("observability-hub", "main", folder.path());
         let admin_listen = SocketAddr::from(([127, 0, 0, 1], port::free().unwrap()));
         let settings = Settings {
             bus: bus::Settings { url: nats.url(), ..bus::Settings::default() },
-            own: Raw { admin_listen, ..Raw::default() },
+            own: Raw { admin_listen, role, ..Raw::default() },
         };
         assert_eq!(process.node, Node { machine: "main".to_owned(), data_dir: folder.path().to_owned() });
         let tasks = TaskTracker::new();
@@ -66,7 +74,7 @@ impl Service {
 }
 
 /// A publisher that waits for the stream's acknowledgement.
-async fn publisher(nats: &Nats) -> jetstream::Context {
+pub(crate) async fn publisher(nats: &Nats) -> jetstream::Context {
     let stop = CancellationToken::new();
     let settings = bus::Settings { url: nats.url(), ..bus::Settings::default() };
     let bus = Bus::connect(&settings, "request-coordinator", "test", "main", &stop).await.unwrap();
@@ -74,11 +82,11 @@ async fn publisher(nats: &Nats) -> jetstream::Context {
     bus.jetstream()
 }
 
-async fn publish(jetstream: &jetstream::Context, payload: Vec<u8>) {
+pub(crate) async fn publish(jetstream: &jetstream::Context, payload: Vec<u8>) {
     jetstream.publish(SUBJECT, payload.into()).await.unwrap().await.unwrap();
 }
 
-fn batch(requests: std::ops::Range<u64>) -> Vec<u8> {
+pub(crate) fn batch(requests: std::ops::Range<u64>) -> Vec<u8> {
     let events = requests.map(|number| {
         event(&format!("r{number}"), 1, |event| {
             event.origin_counter = number + 1;
@@ -125,6 +133,22 @@ async fn events_are_counted_once_and_poison_does_not_stop_them() {
     .await
     .unwrap();
     service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_beside_the_active_hub_has_the_full_totals_too() {
+    let nats = Nats::start().await.unwrap();
+    let (first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let jetstream = publisher(&nats).await;
+    let active = Service::start(&nats, &first);
+    let standby = Service::start_as(Role::Standby, &nats, &second);
+    for number in 0..20 {
+        publish(&jetstream, batch(number..number + 1)).await;
+    }
+    assert_eq!(active.until("attempts", 20).await["ledger"]["role"], "active");
+    assert_eq!(standby.until("attempts", 20).await["ledger"]["role"], "standby");
+    active.stop().await;
+    standby.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

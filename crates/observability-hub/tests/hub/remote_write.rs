@@ -7,7 +7,9 @@ use futures::future::BoxFuture;
 use hyper::{Method, StatusCode};
 use observability_hub::{
     http::access::Access,
-    metric_store::{Matcher, MetricStore, Series, StoreError, StoreSize, TimeRange, Write, Written},
+    metric_store::{
+        Labels, Matcher, MetricStore, Sample, Series, StoreError, StoreSize, TimeRange, Write, Written,
+    },
     remote_write::proto,
 };
 use prost::Message as _;
@@ -17,13 +19,13 @@ use tempfile::TempDir;
 
 use crate::support::{Answer, Hub, NOW_UNIX_MS};
 
-const HEADERS: [(&str, &str); 3] = [
+pub(crate) const HEADERS: [(&str, &str); 3] = [
     ("content-type", "application/x-protobuf"),
     ("content-encoding", "snappy"),
     ("x-prometheus-remote-write-version", "0.1.0"),
 ];
 
-fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> proto::TimeSeries {
+pub(crate) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> proto::TimeSeries {
     proto::TimeSeries {
         labels: labels
             .iter()
@@ -37,7 +39,7 @@ fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> proto::TimeSeries 
     }
 }
 
-fn body(timeseries: Vec<proto::TimeSeries>) -> Bytes {
+pub(crate) fn body(timeseries: Vec<proto::TimeSeries>) -> Bytes {
     let plain = proto::WriteRequest { timeseries }.encode_to_vec();
     snap::raw::Encoder::new().compress_vec(&plain).unwrap().into()
 }
@@ -241,11 +243,19 @@ impl MetricStore for FullDisk {
         Box::pin(std::future::ready(Err(StoreError::OutOfSpace("no space left on device".to_owned()))))
     }
 
-    fn select<'a>(
-        &'a self,
-        _matchers: &'a [Matcher],
-        _range: TimeRange,
-    ) -> BoxFuture<'a, Result<Vec<Series>, StoreError>> {
+    fn select(&self, _: Vec<Matcher>, _: TimeRange) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn newest(
+        &self,
+        _: Vec<Matcher>,
+        _: TimeRange,
+    ) -> BoxFuture<'_, Result<Vec<(Labels, Sample)>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn labels(&self, _: Vec<Matcher>, _: TimeRange) -> BoxFuture<'_, Result<Vec<Labels>, StoreError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 

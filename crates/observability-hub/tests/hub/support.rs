@@ -24,7 +24,6 @@ pub(crate) const NOW_UNIX_MS: i64 = 1_700_000_000_000;
 pub(crate) struct Hub {
     pub(crate) address: SocketAddr,
     pub(crate) ledger: Ledger,
-    pub(crate) clock: ManualClock,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -70,7 +69,7 @@ impl Hub {
         let listener = http::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
         let address = listener.local_addr().unwrap();
         tasks.spawn(http::serve(listener, router(app), http::Limits::default(), stop.clone()));
-        Self { address, ledger, clock, stop, tasks }
+        Self { address, ledger, stop, tasks }
     }
 
     /// Ends the hub without closing anything first, and waits until its files are free.
@@ -101,17 +100,28 @@ impl Hub {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> hyper::Response<Incoming> {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let client = Pooled::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-        client.request(request.body(Full::new(body)).unwrap()).await.unwrap()
+        open(self.address, method, path, headers, body).await.unwrap()
     }
 
     pub(crate) async fn record(&self, attempts: Vec<Attempt>) {
         self.ledger.record(Arc::new(Batch { attempts, ..Batch::default() }), 1).await.unwrap();
     }
+}
+
+/// Sends a request over a connection of its own; what comes back may still be on its way.
+pub(crate) async fn open(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<hyper::Response<Incoming>, hyper_util::client::legacy::Error> {
+    let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let client = Pooled::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    client.request(request.body(Full::new(body)).unwrap()).await
 }
 
 #[derive(Debug)]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches};
 
+use crate::config;
+
 /// Names the configuration file when no flag does.
 pub(crate) const CONFIG_VARIABLE: &str = "HYBRID_CONFIG";
 
@@ -32,8 +34,7 @@ impl Flags {
         let command = Self::augment_args(Command::new(service).version(crate::VERSION));
         let mut flags = Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
         if flags.config.is_none() {
-            flags.config =
-                std::env::var_os(CONFIG_VARIABLE).filter(|file| !file.is_empty()).map(PathBuf::from);
+            flags.config = config::file_in_environment();
         }
         flags
     }

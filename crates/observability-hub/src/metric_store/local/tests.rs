@@ -31,7 +31,7 @@ fn write(metric: &str, times: &[i64], now: i64) -> Write {
 async fn times(store: &LocalStore, metric: &str) -> Vec<i64> {
     let name =
         Matcher { name: super::super::NAME_LABEL.to_owned(), op: MatchOp::Equal, value: metric.to_owned() };
-    let found = store.select(&[name], TimeRange::ALL).await.unwrap();
+    let found = store.select(vec![name], TimeRange::ALL).await.unwrap();
     found.iter().flat_map(|series| &series.samples).map(|sample| sample.unix_ms).collect()
 }
 
