@@ -139,6 +139,9 @@ pub(super) struct EmbedBody {
 /// Reads a body; the error names the path to the field, as in `messages[0].role`.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(body).map_err(|plain| {
+        if plain.is_syntax() || plain.is_eof() {
+            return Fault::invalid("body", format!("the body is no JSON: {plain}"));
+        }
         // read again only now: keeping track of the path costs time
         let reader = &mut serde_json::Deserializer::from_slice(body);
         match serde_path_to_error::deserialize::<_, T>(reader) {
