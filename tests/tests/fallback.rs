@@ -213,8 +213,8 @@ async fn from_the_cloud(system: &System, reply: &e2e::system::Reply) -> anyhow::
     assert_eq!((end.tier(), end.attempt), (Tier::RemoteApi, 2));
     assert!(reply.text().starts_with("echo: What is 3+3?"), "{}", reply.text());
     let rows = system.hub().attempts(reply.request_id(), 2).await?;
-    assert_eq!((rows[0].tier.as_str(), rows[0].outcome.as_str()), ("local_cpu", "failed"));
-    assert_eq!((rows[1].tier.as_str(), rows[1].outcome.as_str()), ("remote_api", "ok"));
+    assert_eq!((rows[0].tier.as_str(), rows[0].outcome.as_str()), ("local-cpu", "failed"));
+    assert_eq!((rows[1].tier.as_str(), rows[1].outcome.as_str()), ("remote-api", "ok"));
     Ok(())
 }
 

@@ -5,20 +5,31 @@
 //!
 //! Everything runs on one thread: the parent's death signal of what `up` starts is tied to the thread that started it.
 
+mod agents;
+mod ask;
 mod cli;
+mod flags;
+mod models;
 mod output;
+mod plan;
+mod question;
+mod status;
 mod table;
 mod target;
 mod tether;
 mod up;
+mod usage;
+mod view;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use domain::fault::Fault;
 use time::UtcOffset;
 
 use crate::cli::{Cli, Command};
 use crate::output::Output;
+use crate::view::FaultView;
 
 /// Reads the command line, does what it says, and reports how it went.
 #[must_use]
@@ -27,17 +38,18 @@ pub fn main() -> ExitCode {
     // Asked first: with a second thread the answer would be refused.
     let offset = UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC);
     let output = Output::detect(offset);
-    match run(cli, &output) {
+    let json = cli.command.json();
+    match run(cli.command, &output) {
         Ok(code) => code,
         Err(error) => {
-            output.error(&format!("{error:#}"));
+            report(&error, json, &output);
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
-    if let Command::Tether(tether) = &cli.command {
+fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
+    if let Command::Tether(tether) = &command {
         return Err(tether::exec(tether));
     }
     // Two libraries may each bring a provider; this one is meant. A second install is refused, which is fine.
@@ -50,10 +62,22 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
         .finish();
     tracing::subscriber::set_global_default(subscriber)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        match cli.command {
-            Command::Up(options) => up::run(&options, output).await,
-            Command::Tether(_) => Ok(ExitCode::FAILURE),
+    let code = runtime.block_on(cli::run(command, output));
+    // A read of stdin may still hang in its thread.
+    runtime.shutdown_background();
+    code
+}
+
+/// A fault is told as it came; a program gets it as JSON.
+fn report(error: &anyhow::Error, json: bool, output: &Output) {
+    match error.downcast_ref::<Fault>() {
+        Some(fault) if json => {
+            let _ = output.json(&serde_json::json!({ "error": FaultView::from(fault.clone()) }));
         }
-    })
+        Some(fault) => output.error(&view::fault_text(fault)),
+        None if json => {
+            let _ = output.json(&serde_json::json!({ "error": { "message": format!("{error:#}") } }));
+        }
+        None => output.error(&format!("{error:#}")),
+    }
 }

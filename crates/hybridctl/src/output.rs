@@ -27,6 +27,7 @@ pub(crate) struct Style {
 }
 
 impl Style {
+    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { colour: false };
     #[cfg(test)]
     pub(crate) const COLOUR: Self = Self { colour: true };
@@ -80,13 +81,18 @@ impl Output {
 
     /// A line of the answer.
     pub(crate) fn line(&self, text: &str) {
-        self.write(&format!("{text}\n"));
+        let _ = self.write(&format!("{text}\n"));
     }
 
-    /// A piece of the answer, shown at once.
-    pub(crate) fn write(&self, text: &str) {
+    /// A piece of the answer, shown at once. False when nobody reads any more.
+    pub(crate) fn write(&self, text: &str) -> bool {
+        self.bytes(text.as_bytes())
+    }
+
+    /// [`Self::write`] for what is no text of ours.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> bool {
         let mut out = std::io::stdout().lock();
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
     }
 
     /// The answer for a program.

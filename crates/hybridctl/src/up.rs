@@ -27,6 +27,7 @@ use crate::output::Output;
 use children::Children;
 use log::Log;
 use plan::Plan;
+pub(crate) use ready::reachable;
 
 /// What a supervisor writes its own lines as.
 const OURSELVES: &str = "hybridctl";
