@@ -50,6 +50,8 @@ pub struct Options {
     pub backup: bool,
     /// Keys that callers have to show; none = everybody may ask.
     pub api_keys: Vec<String>,
+    /// Keys of the configuration that hold secrets, and the secrets.
+    pub secrets: Vec<(String, String)>,
     /// Keys of the configuration, as in `local-model-pool.models.0.slots`, and what they are set to.
     pub set: Vec<(String, toml::Value)>,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             script: Script::default(),
             backup: false,
             api_keys: Vec::new(),
+            secrets: Vec::new(),
             set: Vec::new(),
         }
     }
@@ -97,6 +100,13 @@ impl Options {
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
         self.set.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Puts a secret into a file and sets a key of the configuration to it.
+    #[must_use]
+    pub fn secret(mut self, key: &str, value: &str) -> Self {
+        self.secrets.push((key.to_owned(), value.to_owned()));
         self
     }
 

@@ -1,5 +1,12 @@
 //! Whoever goes away stops the work: the provider's connection is closed, the engine's slot is free, the ledger says so.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of tests fail as the tests do"
+)]
+
 use std::time::Duration;
 
 use e2e::System;
@@ -65,7 +72,11 @@ async fn a_caller_who_goes_away_ends_the_call_to_the_provider() -> anyhow::Resul
     }
 
     let rows = system.hub().rows_until("four rows", |rows| rows.len() >= 4).await?;
-    assert_eq!(rows.iter().map(|row| row.outcome.as_str()).collect::<Vec<_>>(), ["cancelled"; 4], "{rows:#?}");
+    assert_eq!(
+        rows.iter().map(|row| row.outcome.as_str()).collect::<Vec<_>>(),
+        ["cancelled"; 4],
+        "{rows:#?}"
+    );
     // Only the first had delivered something.
     assert_eq!(rows.iter().filter(|row| row.tokens.output > 0).count(), 1, "{rows:#?}");
     system.upstream.recover().await?;
@@ -75,7 +86,7 @@ async fn a_caller_who_goes_away_ends_the_call_to_the_provider() -> anyhow::Resul
 
 /// A request that a model of any size is busy with until it is stopped: a list that may go on for ever.
 fn endless() -> v1::GenerateRequest {
-    let schema = json!({"type": "array", "items": {"type": "integer"}, "minItems": 100_000});
+    let schema = json!({"type": "array", "items": {"type": "integer"}, "minItems": 1_000});
     v1::GenerateRequest {
         model: LOCAL.to_owned(),
         stream: true,
@@ -118,12 +129,13 @@ async fn a_cancelled_request_gives_its_place_at_the_local_model_back() -> anyhow
     let body = json!({
         "model": LOCAL, "stream": true, "messages": [{"role": "user", "content": "Count."}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "numbers", "schema":
-            {"type": "array", "items": {"type": "integer"}, "minItems": 100_000}}},
+            {"type": "array", "items": {"type": "integer"}, "minItems": 1_000}}},
     });
     let mut answer = system.client().send(hyper::Method::POST, &address, body.to_string()).await?;
     answer.next().await?.expect("nothing came");
     engine.signal(Signal::STOP)?;
-    let id = answer.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let id =
+        answer.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     drop(answer);
     engine.signal(Signal::CONT)?;
     assert_eq!(system.hub().attempts(&id, 1).await?[0].outcome, "cancelled");

@@ -1,5 +1,12 @@
 //! Every attempt stands in the ledger once, and the hub, the ledger and the callers agree to the pico-dollar.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of tests fail as the tests do"
+)]
+
 use std::collections::BTreeMap;
 
 use e2e::system::{self, CHEAP, EMBEDDING, FRONTIER, Options, PATIENCE, Sums, Tokens, question, sum};
@@ -105,7 +112,9 @@ fn counters_agree(samples: &[system::Sample], sums: &Sums) {
 async fn answered_on_both_ingresses(system: &System, told: &mut Told) -> anyhow::Result<usize> {
     let caller = system.caller().await?;
     let mut attempts = 0;
-    for (round, text) in ["What is 2+2?", "a longer question, so that the counts differ", "ä"].iter().enumerate() {
+    for (round, text) in
+        ["What is 2+2?", "a longer question, so that the counts differ", "ä"].iter().enumerate()
+    {
         for model in ["demo", CHEAP, FRONTIER] {
             for stream in [false, true] {
                 let sampling = v1::Sampling {
@@ -186,8 +195,8 @@ fn named(model: &str, text: &str) -> v1::GenerateRequest {
 }
 
 #[tokio::test]
-async fn an_event_that_was_not_published_before_a_crash_arrives_after_the_restart_and_counts_once() -> anyhow::Result<()>
-{
+async fn an_event_that_was_not_published_before_a_crash_arrives_after_the_restart_and_counts_once()
+-> anyhow::Result<()> {
     let mut system = System::start(Options::cloud()).await?;
     let caller = system.caller().await?;
     let first = caller.generate(&named(CHEAP, "before")).await?;

@@ -20,6 +20,9 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause between tries of a lost connection.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// Longest that each half of a close waits for the server.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
 /// Why the bus cannot be used at all. An unreachable server is none of these: it is waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -190,16 +193,19 @@ impl Bus {
         jetstream::new(self.0.client.clone())
     }
 
-    /// Sends what is buffered and closes; called last.
+    /// Sends what is buffered and closes; called last. With the server away that takes [`CLOSE_MAX`].
     pub async fn close(&self) {
-        if let Err(error) = self.0.client.flush().await {
-            warn!(%error, "flush on close failed");
+        match tokio::time::timeout(CLOSE_MAX, self.0.client.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "flush on close failed"),
+            Err(_) => warn!("the server is away: what was not sent is lost"),
         }
         self.0.closing.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
-        if let Err(error) = self.0.client.drain().await {
-            warn!(%error, "drain on close failed");
+        match tokio::time::timeout(CLOSE_MAX, self.0.client.drain()).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => warn!(%error, "drain on close failed"),
         }
     }
 }

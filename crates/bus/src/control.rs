@@ -206,14 +206,14 @@ async fn watch_once(
 /// # Errors
 /// [`ControlError`] when JetStream does not answer or refuses.
 pub async fn usage_stream(bus: &Bus) -> Result<jetstream::stream::Stream, ControlError> {
-    use wire::subject::{USAGE_STREAM, USAGE_SUBJECTS};
+    use wire::subject::{USAGE_STREAM, USAGE_SUBJECTS, usage_of};
     let sources: Vec<Source> = bus
         .0
         .peers
         .iter()
         .map(|peer| Source {
             name: USAGE_STREAM.to_owned(),
-            filter_subject: Some(format!("usage.v1.{peer}.>")),
+            filter_subject: Some(usage_of(peer)),
             external: Some(External { api_prefix: format!("$JS.{peer}.API"), delivery_prefix: None }),
             ..Source::default()
         })

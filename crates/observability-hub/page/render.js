@@ -2,9 +2,9 @@
 // become markup.
 
 const TIERS = {
-  remote_api: "Remote API",
-  local_gpu: "Local GPU",
-  local_cpu: "Local CPU",
+  "remote-api": "Remote API",
+  "local-gpu": "Local GPU",
+  "local-cpu": "Local CPU",
   fallback: "Second machine",
   edge: "Edge",
   unspecified: "None",

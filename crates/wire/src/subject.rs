@@ -45,6 +45,12 @@ pub const USAGE_STREAM: &str = "USAGE";
 /// What [`USAGE_STREAM`] captures.
 pub const USAGE_SUBJECTS: &str = "usage.v1.>";
 
+/// Everything that one machine's services publish to the ledger.
+#[must_use]
+pub fn usage_of(machine: &NodeId) -> String {
+    format!("usage.v1.{machine}.>")
+}
+
 /// Name of the product's subjects, `llm` unless configured: letters, digits, `-`, `_`; 1 to 32.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix(String);

@@ -1,7 +1,5 @@
 //! A caller on the bus that knows nothing but the contract: subjects, messages, frames.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, bail, ensure};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::{Client, HeaderMap, StatusCode, Subscriber};
@@ -201,11 +199,6 @@ impl Streaming {
     #[must_use]
     pub fn request_id(&self) -> &str {
         self.frames.first().map_or("", |frame| frame.request_id.as_str())
-    }
-
-    /// Whether nothing comes within `time`.
-    pub async fn is_silent(&mut self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.replies.next()).await.is_err()
     }
 }
 

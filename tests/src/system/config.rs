@@ -79,6 +79,9 @@ pub(super) fn write(
         Value::Table(target)
     });
     set("metrics-forwarder.targets", Value::Array(targets.collect()))?;
+    for (index, (key, value)) in options.secrets.iter().enumerate() {
+        set(key, secret(folder, &format!("more-{index}"), value)?)?;
+    }
     for (key, value) in &options.set {
         set(key, value.clone())?;
     }

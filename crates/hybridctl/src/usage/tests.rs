@@ -22,7 +22,7 @@ fn a_summary_ends_with_the_totals_and_says_what_is_missing() {
     totals["requests"] = json!(2);
     let summary: Summary = serde_json::from_value(json!({
         "from_unix_ms": 0, "to_unix_ms": 86_400_000, "totals": totals,
-        "by_tier": [named("local_cpu", 2, 0), named("remote_api", 1, 37_500)],
+        "by_tier": [named("local-cpu", 2, 0), named("remote-api", 1, 37_500)],
         "by_provider": [], "by_model": [], "by_agent": [named("", 3, 37_500)], "by_day": [],
         "ledger": {"role": "active", "missing_events": 4, "dead_letters": 0, "last_commit_unix_ms": null},
     }))
@@ -39,7 +39,7 @@ fn a_request_shows_each_attempt_with_its_end() {
     let attempt = |number: u32, outcome: &str, error: &str| {
         json!({
             "attempt": number, "outcome": outcome, "error_code": error, "deployment": "mainpc/openai/gpt",
-            "tier": "remote_api", "tokens": {"input": 9, "output": 3}, "cost_picodollars": 0,
+            "tier": "remote-api", "tokens": {"input": 9, "output": 3}, "cost_picodollars": 0,
             "time_to_first_token_ms": 1, "duration_ms": 2, "decision": "heavy (R1)",
         })
     };

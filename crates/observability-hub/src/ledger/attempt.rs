@@ -57,7 +57,7 @@ impl TokenCounts {
     }
 }
 
-/// One attempt. Enumerations are the proto names in lower case without their prefix (`remote_api`, `ok`), so that the
+/// One attempt. Enumerations are the proto names in lower case without their prefix (`remote-api`, `ok`), so that the
 /// file can be read with any SQLite client.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[expect(missing_docs, reason = "the fields are those of proto `UsageEvent`, which documents them")]
@@ -117,14 +117,14 @@ impl TryFrom<v1::UsageEvent> for Attempt {
         let usage = event.usage.unwrap_or_default();
         let counter = event.origin_counter;
         Ok(Self {
-            tier: label(event.tier().as_str_name(), "TIER_"),
+            tier: dashed(&label(event.tier().as_str_name(), "TIER_")),
             method: label(event.method().as_str_name(), "METHOD_"),
             outcome: label(event.outcome().as_str_name(), "OUTCOME_"),
             error_code: match event.error_code() {
                 v1::ErrorCode::Unspecified => String::new(),
                 code => label(code.as_str_name(), "ERROR_CODE_"),
             },
-            workload_class: label(event.workload_class().as_str_name(), "WORKLOAD_CLASS_"),
+            workload_class: dashed(&label(event.workload_class().as_str_name(), "WORKLOAD_CLASS_")),
             event_id: required("event_id", event.event_id)?,
             request_id: required("request_id", event.request_id)?,
             attempt: event.attempt,
@@ -161,6 +161,11 @@ impl TryFrom<v1::UsageEvent> for Attempt {
 
 fn label(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Tiers and classes are written with dashes everywhere else: in configuration, flags, metrics and the command line.
+fn dashed(name: &str) -> String {
+    name.replace('_', "-")
 }
 
 fn finished(unix_ms: u64) -> Result<i64, InvalidEvent> {
@@ -251,7 +256,7 @@ mod tests {
             ..event()
         })
         .unwrap();
-        assert_eq!((row.tier.as_str(), row.outcome.as_str()), ("remote_api", "failed"));
+        assert_eq!((row.tier.as_str(), row.outcome.as_str()), ("remote-api", "failed"));
         assert_eq!((row.error_code.as_str(), row.method.as_str()), ("rate_limited", "unspecified"));
     }
 

@@ -18,7 +18,7 @@ const OTHER_PROVIDER: &str = "other";
 /// Where an attempt ran and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlacementKey {
-    /// `remote_api`, `local_gpu`, …
+    /// `remote-api`, `local-gpu`, …
     pub tier: String,
     /// `openai`, `llama.cpp`, …
     pub provider: String,
@@ -163,7 +163,7 @@ mod tests {
         let mut counters = Counters::default();
         for number in 0..PROVIDERS_MAX + 10 {
             let key = PlacementKey {
-                tier: "remote_api".to_owned(),
+                tier: "remote-api".to_owned(),
                 provider: format!("p{number:03}"),
                 outcome: "ok".to_owned(),
             };

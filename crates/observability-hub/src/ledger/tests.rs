@@ -172,7 +172,7 @@ fn rows() -> impl Strategy<Value = Vec<Attempt>> {
     let hour = 3_600_000_i64;
     let row = (0..40_u32, 1..3_u32, 1..5 * hour, 0..3_usize, 0..3_usize, 0..1_000_000_i64, 0..1_000_i64)
         .prop_map(|(request, number, finished, tier, outcome, cost, tokens)| Attempt {
-            tier: ["remote_api", "local_gpu", "local_cpu"][tier].to_owned(),
+            tier: ["remote-api", "local-gpu", "local-cpu"][tier].to_owned(),
             outcome: ["ok", "failed", "cancelled"][outcome].to_owned(),
             cost_picodollars: cost,
             tokens: TokenCounts { input: tokens, output: tokens / 2, ..TokenCounts::default() },

@@ -60,7 +60,7 @@ async fn the_summary_of_today_adds_up() {
         let attempts = |group: &Value| group["attempts"].as_i64().unwrap();
         assert_eq!(summary[groups].as_array().unwrap().iter().map(attempts).sum::<i64>(), 3, "{groups}");
     }
-    assert_eq!(summary["by_tier"][0]["name"], "remote_api");
+    assert_eq!(summary["by_tier"][0]["name"], "remote-api");
     assert_eq!(summary["by_day"][0]["name"], "2023-11-14");
 
     let everything = hub.get("/api/usage/summary?from=0").await.json();
@@ -230,12 +230,12 @@ async fn metrics_equal_the_ledger_also_after_a_restart() {
     let folder = TempDir::new().unwrap();
     let hub = filled(&folder).await;
     let expected = [
-        r#"hybrid_ledger_attempts_total{outcome="failed",provider="openai",tier="remote_api"} 1"#,
-        r#"hybrid_ledger_attempts_total{outcome="ok",provider="openai",tier="remote_api"} 2"#,
-        r#"hybrid_ledger_attempts_total{outcome="ok",provider="llama.cpp",tier="local_cpu"} 1"#,
-        r#"hybrid_ledger_tokens_total{kind="input",provider="openai",tier="remote_api"} 2000"#,
-        r#"hybrid_ledger_tokens_total{kind="output",provider="llama.cpp",tier="local_cpu"} 200"#,
-        r#"hybrid_ledger_cost_dollars_total{provider="openai",tier="remote_api"} 0.00054"#,
+        r#"hybrid_ledger_attempts_total{outcome="failed",provider="openai",tier="remote-api"} 1"#,
+        r#"hybrid_ledger_attempts_total{outcome="ok",provider="openai",tier="remote-api"} 2"#,
+        r#"hybrid_ledger_attempts_total{outcome="ok",provider="llama.cpp",tier="local-cpu"} 1"#,
+        r#"hybrid_ledger_tokens_total{kind="input",provider="openai",tier="remote-api"} 2000"#,
+        r#"hybrid_ledger_tokens_total{kind="output",provider="llama.cpp",tier="local-cpu"} 200"#,
+        r#"hybrid_ledger_cost_dollars_total{provider="openai",tier="remote-api"} 0.00054"#,
         "hybrid_ledger_dead_letters_total 0",
     ];
     let before = scrape(&hub, &folder.path().join("other"));

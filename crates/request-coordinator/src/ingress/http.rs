@@ -17,7 +17,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Request, State, rejection::BytesRejection},
-    http::{HeaderMap, header::AUTHORIZATION},
+    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -79,9 +79,10 @@ async fn unknown(request: Request) -> Refused {
     Refused(Fault::new(Code::NotFound, Origin::Caller, false, message))
 }
 
-async fn wrong_method(request: Request) -> Refused {
+async fn wrong_method(request: Request) -> Response {
     let message = format!("method {} is not served at {}", request.method(), request.uri().path());
-    Refused(Fault::new(Code::InvalidArgument, Origin::Caller, false, message).in_field("method"))
+    let fault = Fault::new(Code::InvalidArgument, Origin::Caller, false, message).in_field("method");
+    (StatusCode::METHOD_NOT_ALLOWED, Refused(fault)).into_response()
 }
 
 /// The body, or why it was not read.

@@ -13,6 +13,8 @@ use wire::v1::{
 pub(super) struct ChatBody {
     #[serde(default)]
     pub(super) model: String,
+    // absent is as empty: both are refused by name
+    #[serde(default)]
     messages: Vec<ChatMessage>,
     #[serde(default)]
     pub(super) stream: bool,
@@ -46,6 +48,12 @@ pub(super) struct StreamOptions {
 pub(super) enum OneOrMany {
     One(String),
     Many(Vec<String>),
+}
+
+impl Default for OneOrMany {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
 }
 
 impl OneOrMany {
@@ -128,6 +136,7 @@ struct ChatSchema {
 pub(super) struct EmbedBody {
     #[serde(default)]
     pub(super) model: String,
+    #[serde(default)]
     pub(super) input: OneOrMany,
     #[serde(default)]
     pub(super) dimensions: u32,
@@ -139,6 +148,9 @@ pub(super) struct EmbedBody {
 /// Reads a body; the error names the path to the field, as in `messages[0].role`.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(body).map_err(|plain| {
+        if plain.is_syntax() || plain.is_eof() {
+            return Fault::invalid("body", format!("the body is no JSON: {plain}"));
+        }
         // read again only now: keeping track of the path costs time
         let reader = &mut serde_json::Deserializer::from_slice(body);
         match serde_path_to_error::deserialize::<_, T>(reader) {

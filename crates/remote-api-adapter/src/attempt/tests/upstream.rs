@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinSet,
 };
 
@@ -21,6 +21,8 @@ use tokio::{
 pub(super) enum Act {
     /// Writes these bytes.
     Send(Vec<u8>),
+    /// Waits for the test.
+    Wait(Arc<Notify>),
     /// Says nothing more and waits until the caller closes the connection.
     Hang,
     /// Closes the connection.
@@ -94,6 +96,7 @@ async fn serve(
                         return;
                     }
                 }
+                Act::Wait(go_on) => go_on.notified().await,
                 Act::Close => return,
                 Act::Hang => {
                     while !matches!(stream.read(&mut [0; 64]).await, Ok(0) | Err(_)) {}
