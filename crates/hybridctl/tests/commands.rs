@@ -1,5 +1,7 @@
 //! The commands against a running system: what is told, in which form, with which exit code.
 
+#![expect(clippy::indexing_slicing, reason = "the helpers of tests fail as the tests do")]
+
 use std::process::Output;
 
 use anyhow::Context as _;
