@@ -10,6 +10,7 @@ use async_nats::HeaderMap;
 use bus::{ReplyStream, StreamError};
 use domain::fault::{Code, Fault, Origin};
 use domain::id::RequestId;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use wire::subject::{self, Call, service};
 use wire::v1::{self, reply_frame::Kind};
@@ -22,8 +23,11 @@ use show::Show;
 
 /// A coordinator sends a heartbeat each second: one that is silent for so long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// As shells report a program that Ctrl-C ended.
+/// The coordinator keeps the caller's time limit; this much later nobody does.
+const GRACE: Duration = Duration::from_secs(1);
+/// As shells report a program that a signal ended: 128 and its number.
 const INTERRUPTED: u8 = 130;
+const TERMINATED: u8 = 143;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -46,8 +50,10 @@ pub(crate) struct Options {
 enum Ended {
     Answered(Box<v1::End>),
     Refused(Fault),
-    /// Ctrl-C, or nobody reads the answer any more.
-    GivenUp,
+    /// Nothing more is expected here, but the request may still run.
+    Broken(Fault),
+    /// A signal, or nobody reads the answer any more. With the exit code.
+    GivenUp(u8),
 }
 
 pub(crate) async fn run(options: &Options, system: &System, output: &Output) -> anyhow::Result<ExitCode> {
@@ -69,9 +75,12 @@ pub(crate) async fn run(options: &Options, system: &System, output: &Output) -> 
     let ended = match agent {
         Some(agent) => {
             let subject = subject::AgentGenerate(agent);
-            ask(&connection, &subject, &request, headers, &mut answer, &mut show).await
+            ask(&connection, &subject, &request, headers, system.timeout, &mut answer, &mut show).await
         }
-        None => ask(&connection, &subject::Generate, &request, headers, &mut answer, &mut show).await,
+        None => {
+            ask(&connection, &subject::Generate, &request, headers, system.timeout, &mut answer, &mut show)
+                .await
+        }
     };
     show.end_of_answer(&answer);
     let outcome = match ended? {
@@ -83,11 +92,16 @@ pub(crate) async fn run(options: &Options, system: &System, output: &Output) -> 
             show.refused(answer);
             Err(fault.into())
         }
-        Ended::GivenUp => {
+        Ended::Broken(fault) => {
+            connection.bus.publish(&subject::Cancel(id), &()).await?;
+            show.refused(answer);
+            Err(fault.into())
+        }
+        Ended::GivenUp(code) => {
             // Sent before the connection closes, which waits for what is on its way.
             connection.bus.publish(&subject::Cancel(id), &()).await?;
             output.note(&output.err.dim("cancelled"));
-            Ok(ExitCode::from(INTERRUPTED))
+            Ok(ExitCode::from(code))
         }
     };
     connection.close().await;
@@ -99,6 +113,7 @@ async fn ask<C>(
     subject: &C,
     request: &C::Message,
     headers: HeaderMap,
+    limit: Option<Duration>,
     answer: &mut Answer,
     show: &mut Show<'_>,
 ) -> anyhow::Result<Ended>
@@ -110,16 +125,23 @@ where
         Ok(frames) => frames,
         Err(error) => return Ok(Ended::Refused(error.into())),
     };
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
+    let mut terminated = signal(SignalKind::terminate())?;
+    // Without a limit of the caller's the coordinator has one.
+    let late = limit.map_or(Duration::MAX, |limit| limit.saturating_add(GRACE));
     tokio::select! {
-        ended = read(&mut frames, answer, show) => ended.map_err(|error| match error {
-            StreamError::NoResponders => {
-                connection.nobody(&subject.name(connection.bus.prefix()), service::REQUEST_COORDINATOR)
+        ended = read(&mut frames, answer, show) => match ended {
+            Ok(ended) => Ok(ended),
+            Err(StreamError::NoResponders) => {
+                Err(connection.nobody(&subject.name(connection.bus.prefix()), service::REQUEST_COORDINATOR))
             }
-            error => broken(&error).into(),
-        }),
-        _ = &mut interrupted => Ok(Ended::GivenUp),
+            Err(error) => Ok(Ended::Broken(broken(&error))),
+        },
+        _ = tokio::signal::ctrl_c() => Ok(Ended::GivenUp(INTERRUPTED)),
+        _ = terminated.recv() => Ok(Ended::GivenUp(TERMINATED)),
+        () = tokio::time::sleep(late) => {
+            let message = format!("the answer is not whole after {late:?}");
+            Ok(Ended::Broken(Fault::new(Code::Timeout, Origin::Internal, true, message)))
+        }
     }
 }
 
@@ -135,7 +157,7 @@ async fn read(
             Some(Kind::Heartbeat(heartbeat)) => show.phase(&heartbeat),
             Some(Kind::Delta(delta)) => {
                 if !show.delta(&delta) {
-                    return Ok(Ended::GivenUp);
+                    return Ok(Ended::GivenUp(INTERRUPTED));
                 }
                 answer.add(delta);
             }

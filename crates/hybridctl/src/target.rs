@@ -16,7 +16,7 @@ use wire::subject::{self, Call, service};
 use wire::v1;
 
 /// Read when no flag and no variable names a file and it is there.
-const CONFIG_FILE: &str = "config/hybrid.toml";
+pub(crate) const CONFIG_FILE: &str = "config/hybrid.toml";
 /// A server that is there answers within this.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Longest wait for an answer that takes no model.

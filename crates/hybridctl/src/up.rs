@@ -73,7 +73,7 @@ pub(crate) async fn run(
     let (log, writer) = Log::start(output, plan.names());
     let mut children = Children::new(log.clone(), plan.stop_deadline);
     let outcome = tokio::select! {
-        outcome = conduct(options, &plan, &log, &mut children, output) => outcome,
+        outcome = conduct(options, config, &plan, &log, &mut children, output) => outcome,
         () = signals.next() => {
             log.board(Vec::new());
             log.say("stopping");
@@ -103,6 +103,7 @@ pub(crate) async fn run(
 /// Ends only with an error; a signal drops it.
 async fn conduct(
     options: &Options,
+    config: Option<&PathBuf>,
     plan: &Plan,
     log: &Log,
     children: &mut Children,
@@ -117,7 +118,7 @@ async fn conduct(
     ready::wait(plan, children, log, output, deadline).await?;
     let took = begun.elapsed();
     log.say(&format!("everything is ready after {:.1} s", took.as_secs_f64()));
-    for line in hint::lines(plan) {
+    for line in hint::lines(plan, options, config) {
         log.plain(&line);
     }
     let failed = children.failed().await;

@@ -27,11 +27,16 @@ impl Machine {
     }
 
     /// `hybridctl up` with a bus of its own.
-    fn up(&self, arguments: &[&str]) -> anyhow::Result<Child> {
+    fn up(&self, arguments: &[&str]) -> anyhow::Result<Command> {
         let mut command = self.command("up")?;
         command.args(["--set", &format!("bus.url={}", self.bus)]);
         command.arg("--nats-server").arg(workspace::nats_server()).args(arguments);
-        Child::spawn("hybridctl", &mut command)
+        Ok(command)
+    }
+
+    /// Starts it.
+    fn start(&self) -> anyhow::Result<Child> {
+        Child::spawn("hybridctl", &mut self.up(&[])?)
     }
 
     fn command(&self, name: &str) -> anyhow::Result<Command> {
@@ -43,6 +48,16 @@ impl Machine {
 
 async fn ready(up: &mut Child) -> anyhow::Result<()> {
     up.line(PATIENCE, |line| line.contains("everything is ready").then_some(())).await
+}
+
+/// What it wrote to stdout and stderr until it ended with exit code 1.
+async fn failed(command: Command) -> anyhow::Result<(String, String)> {
+    let mut command = tokio::process::Command::from(command);
+    let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await??;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    anyhow::ensure!(output.status.code() == Some(1), "it ended with {}:\n{out}{err}", output.status);
+    Ok((out, err))
 }
 
 /// Everything that `root` has started, and what that has started.
@@ -91,7 +106,7 @@ fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
 #[tokio::test]
 async fn everything_comes_up_answers_and_ends_with_ctrl_c() -> anyhow::Result<()> {
     let machine = Machine::new().await?;
-    let mut up = machine.up(&[])?;
+    let mut up = machine.start()?;
     ready(&mut up).await?;
     let started = descendants(up.pid());
     let names: Vec<String> = started.iter().map(|pid| program(*pid)).collect();
@@ -104,19 +119,19 @@ async fn everything_comes_up_answers_and_ends_with_ctrl_c() -> anyhow::Result<()
     let about = String::from_utf8_lossy(&ask.stderr);
     assert!(about.starts_with("local-cpu · mainpc/llama.cpp/demo · $0.00 · first token "), "{about}");
 
-    let second = machine.up(&[])?.end(PATIENCE).await?;
-    assert_eq!(second.code(), Some(1), "a second one started over the first");
+    let (_, error) = failed(machine.up(&[])?).await?;
+    assert!(error.contains("where something listens already"), "{error}");
 
     up.signal(Signal::INT)?;
     assert_eq!(up.end(PATIENCE).await?.code(), Some(0));
-    assert!(up.stdout().contains("everything is stopped"), "{}", up.stdout());
+    up.line(PATIENCE, |line| line.contains("everything is stopped").then_some(())).await?;
     gone(&started).await
 }
 
 #[tokio::test]
 async fn nothing_outlives_a_supervisor_that_was_killed() -> anyhow::Result<()> {
     let machine = Machine::new().await?;
-    let mut up = machine.up(&[])?;
+    let mut up = machine.start()?;
     ready(&mut up).await?;
     let started = descendants(up.pid());
     assert!(started.len() > service::ALL.len(), "{started:?}");
@@ -171,12 +186,13 @@ async fn a_service_that_dies_again_and_again_ends_everything_and_its_last_words_
     programs(folder.path(), service::VRAM_OPTIMIZER, &script)?;
     let others = all_but(service::VRAM_OPTIMIZER);
     let folder = folder.path().to_str().context("a folder without a name")?.to_owned();
-    let mut up = machine.up(&["--bin-dir", &folder, "--no-services", &others])?;
-    assert_eq!(up.end(PATIENCE).await?.code(), Some(1));
-    let error = up.stderr();
-    assert!(error.contains("vram-optimizer ended") && error.contains("no such card"), "{error}");
-    assert_eq!(up.stdout().matches(", again in ").count(), 5, "{}", up.stdout());
-    assert_eq!(descendants(up.pid()), [0; 0]);
+    let (log, error) = failed(machine.up(&["--bin-dir", &folder, "--no-services", &others])?).await?;
+    assert!(
+        error.contains("vram-optimizer ended more than 5 times") && error.contains("no such card"),
+        "{error}"
+    );
+    assert_eq!(log.matches(", again in ").count(), 5, "{log}");
+    assert!(log.contains("everything is stopped"), "{log}");
     Ok(())
 }
 
@@ -184,9 +200,7 @@ async fn a_service_that_dies_again_and_again_ends_everything_and_its_last_words_
 async fn what_does_not_get_ready_is_named_with_the_reason() -> anyhow::Result<()> {
     let machine = Machine::new().await?;
     let others = all_but(service::REQUEST_COORDINATOR);
-    let mut up = machine.up(&["--no-services", &others, "--wait", "1"])?;
-    assert_eq!(up.end(PATIENCE).await?.code(), Some(1));
-    let error = up.stderr();
+    let (_, error) = failed(machine.up(&["--no-services", &others, "--wait", "1"])?).await?;
     assert!(error.contains("request-coordinator: routing-snapshot: "), "{error}");
     assert!(error.contains("INFO service_runtime"), "its last lines are missing: {error}");
     Ok(())
@@ -207,10 +221,10 @@ async fn a_mistake_is_told_before_anything_starts() -> anyhow::Result<()> {
         if !arguments.contains(&"--config") {
             command.arg("--config").arg(machine.system.config());
         }
-        let mut up = Child::spawn("hybridctl", command.args(arguments))?;
-        assert_eq!(up.end(PATIENCE).await?.code(), Some(1), "{arguments:?}");
-        assert!(up.stderr().contains(expected), "{arguments:?}: {}", up.stderr());
-        assert_eq!(up.stdout(), "", "{arguments:?}");
+        command.args(arguments);
+        let (log, error) = failed(command).await?;
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+        assert_eq!(log, "", "{arguments:?}");
     }
     Ok(())
 }
@@ -224,9 +238,8 @@ async fn without_a_usable_nats_server_it_says_what_is_missing() -> anyhow::Resul
     for (path, expected) in [(Path::new("/nowhere"), "there is no /nowhere"), (&old, "is v2.9.24")] {
         let mut command = machine.command("up")?;
         command.args(["--set", &format!("bus.url={}", machine.bus)]).arg("--nats-server").arg(path);
-        let mut up = Child::spawn("hybridctl", &mut command)?;
-        assert_eq!(up.end(PATIENCE).await?.code(), Some(1));
-        assert!(up.stderr().contains(expected), "{}", up.stderr());
+        let (_, error) = failed(command).await?;
+        assert!(error.contains(expected), "{error}");
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub(super) struct Program {
 
 /// A child died too often.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} ended {DEATHS_MAX} times within a minute, at last with {last}")]
+#[error("{name} ended more than {DEATHS_MAX} times within a minute, at last with {last}")]
 pub(super) struct GaveUp {
     pub(super) name: &'static str,
     pub(super) last: String,

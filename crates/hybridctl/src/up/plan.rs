@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) stop_deadline: Duration,
     /// Where the OpenAI-compatible interface listens; none when its service is left out.
     pub(super) api: Option<SocketAddr>,
+    /// Whether callers have to show a key.
+    pub(super) keys: bool,
     /// Where the hub's page is.
     pub(super) page: Option<SocketAddr>,
 }
@@ -65,7 +67,12 @@ impl Plan {
         let api = find(service::REQUEST_COORDINATOR)
             .map(|coordinator| coordinator.address(&[service::REQUEST_COORDINATOR, "listen"]))
             .transpose()?;
+        let keys = find(service::REQUEST_COORDINATOR)
+            .and_then(|coordinator| coordinator.value(&[service::REQUEST_COORDINATOR, "api_keys"]).ok())
+            .and_then(toml::Value::as_array)
+            .is_some_and(|keys| !keys.is_empty());
         Ok(Self {
+            keys,
             machine: first.text(&["node", "machine"])?.to_owned(),
             data_dir: std::path::absolute(first.text(&["node", "data_dir"])?)
                 .context("there is no working directory")?,
@@ -163,6 +170,8 @@ fn arguments(options: &Options, config: Option<&PathBuf>) -> anyhow::Result<Vec<
         Some(file) => arguments.extend([OsString::from("--config"), file.into_os_string()]),
         None => {}
     }
+    // One log for people; a later --set still covers it.
+    arguments.extend([OsString::from("--set"), OsString::from("telemetry.log_format=text")]);
     for set in &options.set {
         arguments.extend([OsString::from("--set"), OsString::from(set)]);
     }
