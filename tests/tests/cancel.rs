@@ -1,12 +1,5 @@
 //! Whoever goes away stops the work: the provider's connection is closed, the engine's slot is free, the ledger says so.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "the helpers of tests fail as the tests do"
-)]
-
 use std::time::Duration;
 
 use e2e::System;
