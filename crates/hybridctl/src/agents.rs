@@ -2,17 +2,17 @@
 
 use std::process::ExitCode;
 
-use crate::cli::Listing;
 use crate::output::Output;
 use crate::table::Table;
+use crate::target::System;
 use crate::view::AgentView;
 
-pub(crate) async fn run(options: &Listing, output: &Output) -> anyhow::Result<ExitCode> {
-    let connection = options.target.system()?.connect().await?;
+pub(crate) async fn run(json: bool, system: &System, output: &Output) -> anyhow::Result<ExitCode> {
+    let connection = system.connect().await?;
     let agents: Vec<AgentView> =
         connection.snapshot().await?.agents.into_iter().map(AgentView::from).collect();
     connection.close().await;
-    if options.json {
+    if json {
         output.json(&agents)?;
         return Ok(ExitCode::SUCCESS);
     }

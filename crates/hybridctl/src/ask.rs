@@ -16,7 +16,7 @@ use wire::v1::{self, reply_frame::Kind};
 
 use crate::output::Output;
 use crate::question::Question;
-use crate::target::{Connection, Target};
+use crate::target::{Connection, System, Target};
 use answer::Answer;
 use show::Show;
 
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     #[arg(short, long)]
     verbose: bool,
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
 }
 
 /// How reading ended.
@@ -50,10 +50,9 @@ enum Ended {
     GivenUp,
 }
 
-pub(crate) async fn run(options: &Options, output: &Output) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(options: &Options, system: &System, output: &Output) -> anyhow::Result<ExitCode> {
     let mut request = options.question.request()?;
     let agent = options.question.agent()?;
-    let system = options.target.system()?;
     request.stream = !options.no_stream;
     request.deadline_ms =
         system.timeout.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));

@@ -1,7 +1,11 @@
 //! What can stand on the command line.
 
+use std::path::PathBuf;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
+use crate::output::Output;
 use crate::target::Target;
 use crate::{agents, ask, flags, models, plan, status, tether, up, usage};
 
@@ -9,6 +13,9 @@ use crate::{agents, ask, flags, models, plan, status, tether, up, usage};
 #[derive(Debug, Parser)]
 #[command(name = "hybridctl", version)]
 pub(crate) struct Cli {
+    /// Configuration file of the machine [default: $HYBRID_CONFIG, else config/hybrid.toml if it is there]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -59,20 +66,20 @@ pub(crate) struct Listing {
     pub(crate) target: Target,
 }
 
-/// Carries it out.
-pub(crate) async fn run(
-    command: Command,
-    output: &crate::output::Output,
-) -> anyhow::Result<std::process::ExitCode> {
-    match command {
-        Command::Up(options) => up::run(&options, output).await,
-        Command::Ask(options) => ask::run(&options, output).await,
-        Command::Plan(options) => plan::run(&options, output).await,
-        Command::Models(options) => models::run(&options, output).await,
-        Command::Agents(options) => agents::run(&options, output).await,
-        Command::Status(options) => status::run(&options, output).await,
-        Command::Flags(options) => flags::run(&options, output).await,
-        Command::Usage(options) => usage::run(&options, output).await,
-        Command::Tether(options) => Err(tether::exec(&options)),
+impl Cli {
+    /// Carries it out.
+    pub(crate) async fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        let system = |target: &Target| target.system(self.config.as_ref());
+        match self.command {
+            Command::Up(options) => up::run(&options, self.config.as_ref(), output).await,
+            Command::Ask(options) => ask::run(&options, &system(&options.target)?, output).await,
+            Command::Plan(options) => plan::run(&options, &system(&options.target)?, output).await,
+            Command::Models(options) => models::run(options.json, &system(&options.target)?, output).await,
+            Command::Agents(options) => agents::run(options.json, &system(&options.target)?, output).await,
+            Command::Status(options) => status::run(options.json, &system(&options.target)?, output).await,
+            Command::Flags(options) => flags::run(&options, &system(&options.target)?, output).await,
+            Command::Usage(options) => usage::run(&options, &system(&options.target)?, output).await,
+            Command::Tether(options) => Err(tether::exec(&options)),
+        }
     }
 }

@@ -10,7 +10,7 @@ use wire::v1;
 
 use crate::output::Output;
 use crate::table::Table;
-use crate::target::Target;
+use crate::target::{System, Target};
 use crate::view::FlagView;
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub(crate) struct Options {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -50,9 +50,9 @@ enum Switch {
     Off,
 }
 
-pub(crate) async fn run(options: &Options, output: &Output) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(options: &Options, system: &System, output: &Output) -> anyhow::Result<ExitCode> {
     let request = request(options.action.as_ref())?;
-    let connection = options.target.system()?.connect().await?;
+    let connection = system.connect().await?;
     let reply = connection.call(&subject::FlagCall, &request, service::MODEL_MANAGER_SUITE).await?;
     connection.close().await;
     if let Some(error) = reply.error {
@@ -61,6 +61,10 @@ pub(crate) async fn run(options: &Options, output: &Output) -> anyhow::Result<Ex
     let flags: Vec<FlagView> = reply.flags.into_iter().map(FlagView::from).collect();
     if options.json {
         output.json(&flags)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if flags.is_empty() {
+        output.note("no flag is set: everything is on");
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(["flag", "is", "requests>", "by"]);

@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
     let offset = UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC);
     let output = Output::detect(offset);
     let json = cli.command.json();
-    match run(cli.command, &output) {
+    match run(cli, &output) {
         Ok(code) => code,
         Err(error) => {
             report(&error, json, &output);
@@ -48,8 +48,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
-    if let Command::Tether(tether) = &command {
+fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
+    if let Command::Tether(tether) = &cli.command {
         return Err(tether::exec(tether));
     }
     // Two libraries may each bring a provider; this one is meant. A second install is refused, which is fine.
@@ -62,7 +62,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
         .finish();
     tracing::subscriber::set_global_default(subscriber)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code = runtime.block_on(cli::run(command, output));
+    let code = runtime.block_on(cli.run(output));
     // A read of stdin may still hang in its thread.
     runtime.shutdown_background();
     code

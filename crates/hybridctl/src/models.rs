@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 use wire::v1;
 
-use crate::cli::Listing;
 use crate::output::Output;
 use crate::table::Table;
+use crate::target::System;
 use crate::view::{self, DeploymentView};
 
 #[derive(Debug, Serialize)]
@@ -44,11 +44,11 @@ impl From<v1::RoutingSnapshot> for ModelsView {
     }
 }
 
-pub(crate) async fn run(options: &Listing, output: &Output) -> anyhow::Result<ExitCode> {
-    let connection = options.target.system()?.connect().await?;
+pub(crate) async fn run(json: bool, system: &System, output: &Output) -> anyhow::Result<ExitCode> {
+    let connection = system.connect().await?;
     let models = ModelsView::from(connection.snapshot().await?);
     connection.close().await;
-    if options.json {
+    if json {
         output.json(&models)?;
     } else {
         for line in lines(&models) {

@@ -9,7 +9,7 @@ use wire::v1::{self, plan_reply, plan_request};
 use crate::output::Output;
 use crate::question::Question;
 use crate::table::Table;
-use crate::target::Target;
+use crate::target::{System, Target};
 use crate::view::{DecisionView, money};
 
 #[derive(Debug, clap::Args)]
@@ -20,12 +20,12 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
 }
 
-pub(crate) async fn run(options: &Options, output: &Output) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(options: &Options, system: &System, output: &Output) -> anyhow::Result<ExitCode> {
     let generate = options.question.request()?;
-    let connection = options.target.system()?.connect().await?;
+    let connection = system.connect().await?;
     let request = v1::PlanRequest { method: Some(plan_request::Method::Generate(generate)) };
     let reply = connection.call(&subject::Plan, &request, service::MODEL_MANAGER_SUITE).await?;
     connection.close().await;

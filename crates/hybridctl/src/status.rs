@@ -6,18 +6,18 @@ use domain::units::Bytes;
 use service_runtime::Clock;
 use wire::v1;
 
-use crate::cli::Listing;
 use crate::output::Output;
 use crate::table::Table;
+use crate::target::System;
 use crate::view::{NodeView, ServiceView, StatusView};
 
-pub(crate) async fn run(options: &Listing, output: &Output) -> anyhow::Result<ExitCode> {
-    let connection = options.target.system()?.connect().await?;
+pub(crate) async fn run(json: bool, system: &System, output: &Output) -> anyhow::Result<ExitCode> {
+    let connection = system.connect().await?;
     let snapshot = connection.snapshot().await?;
     let status = view(snapshot, connection.url.clone(), Clock::system().now_unix_ms());
     connection.close().await;
     let healthy = status.services.iter().all(|service| service.alive && service.ready);
-    if options.json {
+    if json {
         output.json(&status)?;
     } else {
         for line in lines(&status) {

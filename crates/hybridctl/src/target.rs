@@ -35,9 +35,6 @@ pub(crate) fn config_file(flag: Option<&PathBuf>) -> Option<PathBuf> {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
-    /// Configuration file of the machine [default: $HYBRID_CONFIG, else config/hybrid.toml if it is there]
-    #[arg(long, value_name = "FILE", help_heading = "Connection")]
-    config: Option<PathBuf>,
     /// Address of the nats-server, in place of the configuration's
     #[arg(long, value_name = "URL", help_heading = "Connection")]
     nats: Option<String>,
@@ -92,8 +89,8 @@ pub(crate) struct System {
 
 impl Target {
     /// Reads the configuration.
-    pub(crate) fn system(&self) -> anyhow::Result<System> {
-        let file = config_file(self.config.as_ref());
+    pub(crate) fn system(&self, config: Option<&PathBuf>) -> anyhow::Result<System> {
+        let file = config_file(config);
         let (node, sections) =
             service_runtime::config::read::<Sections>(&service::ALL, file.as_deref(), &[])?;
         let mut bus = sections.bus;

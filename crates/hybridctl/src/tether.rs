@@ -1,12 +1,12 @@
 //! A program that ends with the one who started it.
 //!
-//! `hybridctl tether PARENT PROGRAM …` asks the kernel for SIGTERM when its parent dies, in whatever way, and then becomes
+//! `hybridctl tether PARENT SIGNAL PROGRAM …` asks the kernel for SIGNAL when its parent dies, in whatever way, and then becomes
 //! PROGRAM, which keeps the wish (prctl(2), PR_SET_PDEATHSIG). The usual place for this is between fork and exec of the
 //! parent; a process of its own needs no unsafe code there.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
@@ -18,6 +18,8 @@ const OURSELVES: &str = "/proc/self/exe";
 pub(crate) struct Options {
     /// Process id of the one who starts it
     parent: i32,
+    /// What to get when that one is gone
+    signal: i32,
     /// What to become
     program: PathBuf,
     /// Its arguments
@@ -25,16 +27,21 @@ pub(crate) struct Options {
     arguments: Vec<OsString>,
 }
 
-/// The command that runs `program` for as long as this process lives.
-pub(crate) fn command(program: &std::path::Path) -> tokio::process::Command {
+/// The command that runs `program`, and sends it `signal` when this process dies.
+pub(crate) fn command(program: &Path, signal: Signal) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(OURSELVES);
-    command.arg("tether").arg(std::process::id().to_string()).arg(program);
+    command.arg("tether").args([std::process::id().to_string(), signal.as_raw().to_string()]);
+    // Behind this nothing is taken for an option of ours.
+    command.arg("--").arg(program);
     command
 }
 
 /// Becomes the program; returns only if that fails.
 pub(crate) fn exec(options: &Options) -> anyhow::Error {
-    if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
+    let Some(signal) = Signal::from_named_raw(options.signal) else {
+        return anyhow::anyhow!("there is no signal {}", options.signal);
+    };
+    if let Err(error) = set_parent_process_death_signal(Some(signal)) {
         return anyhow::anyhow!(
             "the kernel refuses to tie {} to its parent: {error}",
             options.program.display()

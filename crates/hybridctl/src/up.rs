@@ -34,9 +34,6 @@ const OURSELVES: &str = "hybridctl";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Configuration file of the machine [default: $HYBRID_CONFIG, else config/hybrid.toml]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
     /// Set one key for all services that know it; repeatable
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
@@ -62,10 +59,14 @@ pub(crate) struct Options {
 /// # Errors
 /// The configuration is wrong, an address is taken, something did not get ready or died too often. Everything that was
 /// started is stopped again.
-pub(crate) async fn run(options: &Options, output: &Output) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(
+    options: &Options,
+    config: Option<&PathBuf>,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::install()?;
     let plan = tokio::select! {
-        plan = Plan::read(options) => plan?,
+        plan = Plan::read(options, config) => plan?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     ready::check_free(&plan).await?;
@@ -111,7 +112,7 @@ async fn conduct(
     let deadline = begun + Duration::from_secs(options.wait);
     nats::start(options, plan, log, children).await?;
     for service in &plan.services {
-        children.start(service.program(options));
+        children.start(service.program());
     }
     ready::wait(plan, children, log, output, deadline).await?;
     let took = begun.elapsed();

@@ -15,7 +15,7 @@ use service_runtime::Clock;
 use crate::output::Output;
 use crate::table::Table;
 use crate::target::{System, Target};
-use ledger::{Ended, Group, Request, Summary};
+use ledger::{Ended, Group, Named, Request, Summary};
 
 /// A hub that is there takes a connection within this.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,8 +61,8 @@ enum Export {
     Csv,
 }
 
-pub(crate) async fn run(options: &Options, output: &Output) -> anyhow::Result<ExitCode> {
-    let hub = Hub::new(&options.target.system()?)?;
+pub(crate) async fn run(options: &Options, system: &System, output: &Output) -> anyhow::Result<ExitCode> {
+    let hub = Hub::new(system)?;
     if let Some(request_id) = &options.request_id {
         return one_request(&hub, request_id, options.json, output).await;
     }
@@ -105,7 +105,7 @@ async fn one_request(hub: &Hub, request_id: &str, json: bool, output: &Output) -
 
 fn summary_lines(summary: Summary, by: By) -> Vec<String> {
     let (head, groups) = match by {
-        By::Tier => ("tier", summary.by_tier),
+        By::Tier => ("tier", summary.by_tier.into_iter().map(with_its_tiers_name).collect()),
         By::Provider => ("provider", summary.by_provider),
         By::Model => ("model", summary.by_model),
         By::Agent => ("agent", summary.by_agent),
@@ -129,6 +129,12 @@ fn summary_lines(summary: Summary, by: By) -> Vec<String> {
         lines.push(format!("the ledger still misses {} events", summary.ledger.missing_events));
     }
     lines
+}
+
+/// The ledger spells tiers as identifiers, everything else with hyphens.
+fn with_its_tiers_name(mut group: Named) -> Named {
+    group.name = group.name.replace('_', "-");
+    group
 }
 
 fn cells(name: String, group: &Group) -> [String; 8] {

@@ -37,6 +37,8 @@ pub(super) struct Program {
     pub(super) executable: PathBuf,
     pub(super) arguments: Vec<OsString>,
     pub(super) environment: Vec<(&'static str, String)>,
+    /// What it gets when this process is gone.
+    pub(super) when_orphaned: Signal,
 }
 
 /// A child died too often.
@@ -98,7 +100,7 @@ impl Keeper {
 
     /// Runs it once. How it ended, or `None` when that was wanted.
     async fn once(&self) -> Option<String> {
-        let mut command = tether::command(&self.program.executable);
+        let mut command = tether::command(&self.program.executable, self.program.when_orphaned);
         clean_environment(&mut command);
         command
             .args(&self.program.arguments)

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustix::process::Signal;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -145,6 +146,8 @@ async fn program(options: &Options, plan: &Plan, port: u16) -> anyhow::Result<Pr
         name: NAME,
         executable,
         arguments: Vec::<OsString>::from(arguments),
+        // Lame duck: it lets its clients go before it ends, so that orphaned services can still finish what they do.
+        when_orphaned: Signal::USR2,
         environment: vec![
             ("HYBRID_MACHINE", quoted(&plan.machine)?),
             ("NATS_STORE_DIR", quoted(store.to_str().context("node.data_dir is not UTF-8")?)?),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustix::process::Signal;
 use wire::subject::service;
 
 use super::Options;
@@ -45,7 +46,7 @@ pub(super) struct Service {
 }
 
 impl Plan {
-    pub(super) async fn read(options: &Options) -> anyhow::Result<Self> {
+    pub(super) async fn read(options: &Options, config: Option<&PathBuf>) -> anyhow::Result<Self> {
         let names = names(&options.no_services)?;
         let folder = match &options.bin_dir {
             Some(folder) => folder.clone(),
@@ -55,7 +56,7 @@ impl Plan {
         if !missing.is_empty() {
             bail!("not built in {}: {}; `make up` builds everything", folder.display(), missing.join(", "));
         }
-        let arguments = arguments(options)?;
+        let arguments = arguments(options, config)?;
         let read = names.iter().map(|name| Service::read(name, folder.join(name), arguments.clone()));
         let services = futures::future::try_join_all(read).await?;
         let Some(first) = services.first() else { bail!("--no-services leaves nothing to start") };
@@ -107,12 +108,13 @@ impl Service {
         Ok(service)
     }
 
-    pub(super) fn program(&self, _options: &Options) -> Program {
+    pub(super) fn program(&self) -> Program {
         Program {
             name: self.name,
             executable: self.executable.clone(),
             arguments: self.arguments.clone(),
             environment: Vec::new(),
+            when_orphaned: Signal::TERM,
         }
     }
 
@@ -154,9 +156,9 @@ fn own_folder() -> anyhow::Result<PathBuf> {
     Ok(own.parent().unwrap_or(Path::new(".")).to_owned())
 }
 
-fn arguments(options: &Options) -> anyhow::Result<Vec<OsString>> {
+fn arguments(options: &Options, config: Option<&PathBuf>) -> anyhow::Result<Vec<OsString>> {
     let mut arguments = Vec::new();
-    match target::config_file(options.config.as_ref()) {
+    match target::config_file(config) {
         Some(file) if !file.is_file() => bail!("there is no configuration file {}", file.display()),
         Some(file) => arguments.extend([OsString::from("--config"), file.into_os_string()]),
         None => {}
