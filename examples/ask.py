@@ -32,9 +32,10 @@ def message(name):
 
 
 def name_of(enum, number):
-    """`local_gpu` for number 2 of `Tier`."""
+    """`local_gpu` for number 2 of `Tier`, whose name in the contract is TIER_LOCAL_GPU."""
+    prefix = "".join(f"_{c}" if c.isupper() else c for c in enum).strip("_").upper() + "_"
     full = pool.FindEnumTypeByName(f"llm.v1.{enum}").values_by_number[number].name
-    return full.split("_", 1)[1].lower()
+    return full.removeprefix(prefix).lower()
 
 
 def pieces(delta):
@@ -65,8 +66,7 @@ async def ask(options):
                 case "delta":
                     pieces(frame.delta)
                 case "error":
-                    code = name_of("ErrorCode", frame.error.code).removeprefix("code_")
-                    raise SystemExit(f"{code}: {frame.error.message}")
+                    raise SystemExit(f"{name_of('ErrorCode', frame.error.code)}: {frame.error.message}")
                 case "end":
                     end = frame.end
                     pieces(end.last_delta)

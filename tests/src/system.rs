@@ -295,7 +295,7 @@ impl System {
     /// It cannot be started.
     pub async fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<Output> {
         let mut command = tokio::process::Command::new(workspace::binary(program)?);
-        command.arg("--config").arg(&self.config).args(arguments).current_dir(workspace::root());
+        command.env("HYBRID_CONFIG", &self.config).args(arguments).current_dir(workspace::root());
         let ended = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
         ended.with_context(|| format!("{program} {arguments:?} does not end"))?.context("cannot start it")
     }

@@ -1,11 +1,6 @@
 //! Whatever comes in, on either side: a clear typed error, and the service goes on.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "the helpers of tests fail as the tests do"
-)]
+#![expect(clippy::panic, clippy::indexing_slicing, reason = "the helpers of tests fail as the tests do")]
 
 use e2e::http::{Answer, Client};
 use e2e::system::{CHEAP, EMBEDDING, Options, question};

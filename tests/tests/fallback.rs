@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
     reason = "the helpers of tests fail as the tests do"
 )]
@@ -45,14 +44,14 @@ fn backup(system: &System) -> &FakeUpstream {
     system.backup.as_ref().expect("started with a second provider")
 }
 
-/// What the ledger says of the only request whose id is not in `before`.
+/// Who was asked, and how that ended.
 fn providers(rows: &[Row]) -> Vec<(&str, &str, &str)> {
     rows.iter().map(|row| (row.provider.as_str(), row.outcome.as_str(), row.error_code.as_str())).collect()
 }
 
 #[tokio::test]
 async fn a_provider_that_fails_before_its_first_token_is_replaced_by_the_next_one() -> anyhow::Result<()> {
-    let system = two_providers().await?;
+    let mut system = two_providers().await?;
     let scripts = [
         ("500", failing(500), "upstream"),
         ("a hang", Script { hang: Some(Hang::BeforeHeaders), ..Script::default() }, "timeout"),
@@ -78,6 +77,11 @@ async fn a_provider_that_fails_before_its_first_token_is_replaced_by_the_next_on
             assert_eq!(healthy["hybrid"]["provider"], "upstream", "after {what}: {healthy}");
         }
     }
+    // Nobody is there at all.
+    system.upstream.child().kill()?;
+    let told = hybrid(&system.post("chat/completions", &chat(FRONTIER, true)).await?, true);
+    let rows = system.hub().attempts(told["request_id"].as_str().unwrap_or_default(), 2).await?;
+    assert_eq!(providers(&rows), [("upstream", "failed", "unavailable"), ("backup", "ok", "")]);
     Ok(())
 }
 
@@ -89,7 +93,7 @@ fn hybrid(answer: &e2e::http::Answer, stream: bool) -> Value {
     let events = answer.events();
     assert_eq!(events.last().map(String::as_str), Some("[DONE]"), "{events:?}");
     let chunks = events.iter().filter_map(|event| serde_json::from_str::<Value>(event).ok());
-    chunks.filter_map(|chunk| chunk.get("hybrid").cloned()).last().expect("no chunk says what happened")
+    chunks.rev().find_map(|chunk| chunk.get("hybrid").cloned()).expect("no chunk says what happened")
 }
 
 #[tokio::test]

@@ -55,9 +55,13 @@ impl Announcement {
         }
     }
 
-    /// Whether this process takes work.
+    /// Whether this process takes work. A change is told at once.
     pub fn set_ready(&self, ready: bool) {
-        self.lock().ready = ready;
+        let mut state = self.lock();
+        if state.ready != ready {
+            state.ready = ready;
+            self.changed.notify_one();
+        }
     }
 
     /// What the machine has (vram-optimizer only).
@@ -99,7 +103,7 @@ impl Announcer {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = announcement.changed.notified() => {}
+                () = announcement.changed.notified() => beat.reset_immediately(),
                 _ = beat.tick() => {
                     if let Err(error) = bus.publish(&subject, &self.heartbeat(&announcement)).await {
                         tracing::warn!(%error, "heartbeat not sent");

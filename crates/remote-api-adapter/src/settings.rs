@@ -93,13 +93,14 @@ pub struct TimeoutSettings {
     pub first_token_ms: u64,
     /// Silence in the middle of an answer.
     pub idle_ms: u64,
-    /// The whole call, retries included.
+    /// The whole call, retries included. Below the coordinator's own limit (300,000), so that another candidate can still be tried
+    /// when a provider hangs and nothing streams.
     pub total_ms: u64,
 }
 
 impl Default for TimeoutSettings {
     fn default() -> Self {
-        Self { connect_ms: 5_000, first_token_ms: 120_000, idle_ms: 30_000, total_ms: 600_000 }
+        Self { connect_ms: 5_000, first_token_ms: 120_000, idle_ms: 30_000, total_ms: 240_000 }
     }
 }
 
