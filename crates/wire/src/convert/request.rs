@@ -61,30 +61,22 @@ fn json_object(field: &str, text: String) -> Result<String, Fault> {
     ))
 }
 
-struct Head {
-    id: String,
-    model: String,
-    agent: String,
-    profile: Option<v1::TaskProfile>,
-    deadline_ms: u64,
-    extra_json: String,
-}
-
-impl Head {
-    fn check(self) -> Result<Envelope, Fault> {
-        let deadline = Duration::from_millis(self.deadline_ms);
+/// What every request says, checked; the messages have the fields in common, but no type.
+macro_rules! envelope {
+    ($wire:ident) => {{
+        let deadline = Duration::from_millis($wire.deadline_ms);
         if deadline > Limits::DEADLINE {
-            return Err(expect("deadline_ms", self.deadline_ms, "at most 86400000 (a day)"));
+            return Err(expect("deadline_ms", $wire.deadline_ms, "at most 86400000 (a day)"));
         }
-        Ok(Envelope {
-            id: RequestId::new(self.id)?,
-            model: optional(self.model, ModelName::new)?,
-            agent: optional(self.agent, AgentName::new)?,
-            profile: self.profile.map(profile).transpose()?.unwrap_or_default(),
+        Envelope {
+            id: RequestId::new($wire.request_id)?,
+            model: optional($wire.model, ModelName::new)?,
+            agent: optional($wire.agent, AgentName::new)?,
+            profile: $wire.profile.map(profile).transpose()?.unwrap_or_default(),
             deadline: (!deadline.is_zero()).then_some(deadline),
-            extra_json: json_object("extra_json", self.extra_json)?,
-        })
-    }
+            extra_json: json_object("extra_json", $wire.extra_json)?,
+        }
+    }};
 }
 
 fn level(value: i32, field: &'static str) -> Result<Option<Level>, Fault> {
@@ -277,15 +269,7 @@ impl TryFrom<v1::GenerateRequest> for Generate {
 
     /// The request id must have been assigned.
     fn try_from(wire: v1::GenerateRequest) -> Result<Self, Fault> {
-        let envelope = Head {
-            id: wire.request_id,
-            model: wire.model,
-            agent: wire.agent,
-            profile: wire.profile,
-            deadline_ms: wire.deadline_ms,
-            extra_json: wire.extra_json,
-        }
-        .check()?;
+        let envelope = envelope!(wire);
         if wire.messages.is_empty() {
             return Err(expect("messages", "empty", "at least one message"));
         }
@@ -321,15 +305,7 @@ impl TryFrom<v1::EmbedRequest> for Embed {
     type Error = Fault;
 
     fn try_from(wire: v1::EmbedRequest) -> Result<Self, Fault> {
-        let envelope = Head {
-            id: wire.request_id,
-            model: wire.model,
-            agent: wire.agent,
-            profile: wire.profile,
-            deadline_ms: wire.deadline_ms,
-            extra_json: wire.extra_json,
-        }
-        .check()?;
+        let envelope = envelope!(wire);
         if wire.inputs.is_empty() || wire.inputs.len() > Limits::EMBED_INPUTS {
             return Err(expect("input", format!("{} texts", wire.inputs.len()), "1 to 2048"));
         }
@@ -348,15 +324,7 @@ impl TryFrom<v1::TranslateRequest> for Translate {
     type Error = Fault;
 
     fn try_from(wire: v1::TranslateRequest) -> Result<Self, Fault> {
-        let envelope = Head {
-            id: wire.request_id,
-            model: wire.model,
-            agent: wire.agent,
-            profile: wire.profile,
-            deadline_ms: wire.deadline_ms,
-            extra_json: wire.extra_json,
-        }
-        .check()?;
+        let envelope = envelope!(wire);
         if wire.text.is_empty() {
             return Err(expect("text", "empty", "a text to translate"));
         }
