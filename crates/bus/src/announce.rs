@@ -123,8 +123,10 @@ impl Announcer {
                 }
             }
         }
-        if let Err(error) = self.control.delete(&key).await {
-            tracing::warn!(%error, "registration not taken back");
+        match tokio::time::timeout(WRITE_MAX, self.control.delete(&key)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "registration not taken back"),
+            Err(_) => tracing::warn!("registration not taken back in time"),
         }
     }
 

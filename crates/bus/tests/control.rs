@@ -75,3 +75,26 @@ async fn an_announced_service_registers_tells_changes_and_takes_itself_back() {
     ends.cancel();
     assert_eq!(next(&mut changes).await.value, None);
 }
+
+#[tokio::test]
+async fn a_process_that_stops_without_its_server_is_not_kept() {
+    let mut nats = Nats::start().await.unwrap();
+    let bus = connect(&nats).await;
+    let stop = CancellationToken::new();
+    let control = bus.control_when_ready(&stop).await.unwrap();
+    let announcer = Announcer {
+        bus: bus.clone(),
+        control,
+        version: "0.1.0",
+        now_unix_ms: std::sync::Arc::new(|| 7),
+        load: Load::default(),
+    };
+    nats.kill().unwrap();
+    stop.cancel();
+    // what is waited for in vain passes at once
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    announcer.run(Announcement::default(), stop).await;
+    bus.close().await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?} of the shutdown's ten seconds", began.elapsed());
+}
