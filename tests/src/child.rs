@@ -18,6 +18,8 @@ use crate::wait;
 
 /// Lines kept of each output; older ones go first.
 const LINES_MAX: usize = 2_000;
+/// How long the end of a process waits for what it wrote last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A running process. Dropping it kills its whole process group.
 #[derive(Debug)]
@@ -158,7 +160,11 @@ impl Child {
     pub async fn end(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
         let what = format!("the end of {}", self.name);
         let ended = wait::until(&what, deadline, async || self.ended().transpose()).await;
-        ended.with_context(|| format!("{} has written:\n{}", self.name, self.stderr()))?
+        let status = ended.with_context(|| format!("{} has written:\n{}", self.name, self.stderr()))?;
+        // Its last words may still be in the pipe; a child that it left behind may hold the pipe open.
+        let read = async || self.readers.iter().all(JoinHandle::is_finished).then_some(());
+        wait::until("the rest of its output", LAST_WORDS, read).await.ok();
+        status
     }
 
     /// Signals the process alone, as an operator would.

@@ -14,6 +14,9 @@ use wire::{
 
 use crate::{Bus, ReplyStream};
 
+/// A server that is there answers in well under a millisecond.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+
 /// Why a message was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -210,8 +213,19 @@ impl Bus {
             None => client.subscribe(pattern).await,
         }
         .map_err(|error| closed(&error))?;
-        client.flush().await.map_err(|error| closed(&error))?;
+        self.settle().await?;
         Ok(subscriber.map(Incoming::from))
+    }
+
+    /// Waits until the server has done what this connection asked for so far. A flush only empties our own buffer: the server
+    /// may still answer somebody else's request with "no responders". Commands of a connection are handled in order, so a
+    /// message to ourselves that comes back tells. A server that is away is not waited for: it gets the subscriptions again
+    /// before anything else when it is back.
+    async fn settle(&self) -> Result<(), PublishError> {
+        let mut echo = self.0.replies.open();
+        self.publish_bytes(echo.subject().to_owned(), Bytes::new()).await?;
+        drop(echo.next(SETTLE_MAX).await);
+        Ok(())
     }
 
     /// Hands a request on to another subject; its answer goes straight to `reply`.

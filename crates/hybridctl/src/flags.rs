@@ -64,7 +64,7 @@ pub(crate) async fn run(options: &Options, system: &System, output: &Output) -> 
         return Ok(ExitCode::SUCCESS);
     }
     if flags.is_empty() {
-        output.note("no flag is set: everything is on");
+        output.line("no flag is set: everything is on");
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(["flag", "is", "requests>", "by"]);

@@ -1,7 +1,11 @@
 use super::*;
 
+/// As the ingress reads it: the body's shape first, then what it says.
 fn chat(json: &str) -> Result<GenerateRequest, Fault> {
-    read::<ChatBody>(json.as_bytes())?.into_wire()
+    let wire = read::<ChatBody>(json.as_bytes())?.into_wire()?;
+    let numbered = GenerateRequest { request_id: "r1".to_owned(), ..wire.clone() };
+    domain::inference::Generate::try_from(numbered)?;
+    Ok(wire)
 }
 
 #[test]
@@ -24,7 +28,7 @@ fn unmodelled_fields_of_every_level_are_carried() {
 fn errors_name_the_path() {
     for (json, field) in [
         ("{", "body"),
-        (r#"{"model":"m"}"#, "body"),
+        (r#"{"model":"m"}"#, "messages"),
         (r#"{"model":"m","messages":[{"content":"a"}]}"#, "messages[0]"),
         (r#"{"messages":[{"role":"user","content":"a"}],"temperature":"hot"}"#, "temperature"),
         (r#"{"messages":[{"role":"king","content":"a"}]}"#, "messages[0].role"),
