@@ -5,18 +5,21 @@
 //! ```
 //!
 //! Invariants: an event that [`Ledger::record`] took is on this machine's disk, whatever dies next, and is published until
-//! JetStream has acknowledged it; events that arrive while the disk is busy share the next fsync and one message. Nothing
+//! JetStream has acknowledged it; events that arrive together share an fsync, those of a tenth of a second a message. Nothing
 //! here waits for the bus: with the server away the log grows to its bound.
 
 mod writer;
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, ops::Range, path::Path, sync::Arc, time::Duration};
 
 use async_nats::jetstream::context::PublishErrorKind;
 use durable_log::Position;
 use futures::{StreamExt, stream::FuturesUnordered};
 use prost::Message;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::MissedTickBehavior,
+};
 use tokio_util::sync::CancellationToken;
 use wire::{
     subject::{Subject, Usage},
@@ -30,6 +33,8 @@ use writer::{Command, Writer};
 const EVENTS_WAITING: usize = 4_096;
 /// Messages on their way to JetStream at once.
 const IN_FLIGHT: usize = 32;
+/// Between looks at what has gathered on disk: events of so long share messages, and the hub sees them so much later.
+const GATHER: Duration = Duration::from_millis(100);
 /// Before a message that was not acknowledged is sent again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -54,7 +59,7 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Outgoing {
     /// Where it stands in the log; `None` when the disk had refused it.
-    position: Option<Position>,
+    records: Option<Range<Position>>,
     id: String,
     payload: Vec<u8>,
 }
@@ -124,25 +129,30 @@ impl Publisher {
         stop: CancellationToken,
     ) {
         let mut sending = FuturesUnordered::new();
+        let mut clock = tokio::time::interval(GATHER);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let told = tokio::select! {
                 () = stop.cancelled() => return,
-                Some(position) = sending.next(), if !sending.is_empty() => {
-                    let Some(commands) = acknowledged.upgrade() else { return };
-                    if commands.send(Command::Acknowledged(position)).await.is_err() {
-                        return;
-                    }
-                }
+                Some(records) = sending.next(), if !sending.is_empty() => Command::Acknowledged(records),
+                _ = clock.tick() => Command::Publish,
                 batch = batches.recv(), if sending.len() < IN_FLIGHT => match batch {
-                    Some(batch) => sending.push(self.publish(batch)),
+                    Some(batch) => {
+                        sending.push(self.publish(batch));
+                        continue;
+                    }
                     None => return,
                 },
+            };
+            let Some(commands) = acknowledged.upgrade() else { return };
+            if commands.send(told).await.is_err() {
+                return;
             }
         }
     }
 
     /// Until it is acknowledged; a second copy has the same message id and is dropped by the stream.
-    async fn publish(&self, batch: Outgoing) -> Option<Position> {
+    async fn publish(&self, batch: Outgoing) -> Option<Range<Position>> {
         let jetstream = self.bus.jetstream();
         let mut told = false;
         loop {
@@ -153,7 +163,7 @@ impl Publisher {
                 Ok(acknowledgement) => acknowledgement.await,
                 Err(error) => Err(error),
             };
-            let Err(error) = sent else { return batch.position };
+            let Err(error) = sent else { return batch.records };
             if !told {
                 told = true;
                 tracing::warn!(%error, "usage events wait for jetstream");

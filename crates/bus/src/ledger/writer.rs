@@ -1,7 +1,8 @@
 //! The thread that owns the log: nothing else touches the disk, and nothing asynchronous waits for it.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
+    ops::Range,
     path::Path,
     time::{Duration, Instant},
 };
@@ -18,8 +19,13 @@ const CURSOR: &str = "published";
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// Some six million events; further ones are only in memory and say so.
 const LOG_BYTES_MAX: u64 = 1 << 30;
-/// Events in one message; keeps it well below the bus's bound.
+/// Events in one record of the log.
 const BATCH: usize = 256;
+/// Size at which a message gets no more records; well below the bus's bound.
+const MESSAGE_BYTES: usize = 128 << 10;
+/// While events come in groups, how long the next group is gathered before it is written: a write and an fsync cost more than
+/// everything else that a request needs. One that comes alone is never kept waiting.
+const GATHER: Duration = Duration::from_millis(1);
 /// How often the read position is stored: a crash sends at most so much a second time, and the stream drops it.
 const STORE_EVERY: Duration = Duration::from_secs(1);
 
@@ -27,7 +33,9 @@ type Done = oneshot::Sender<Result<(), LedgerError>>;
 
 pub(super) enum Command {
     Record(Box<v1::UsageEvent>, Done),
-    Acknowledged(Option<Position>),
+    Acknowledged(Option<Range<Position>>),
+    /// The publisher's clock: time to hand out what has gathered.
+    Publish,
     WhenEmpty(oneshot::Sender<()>),
 }
 
@@ -39,8 +47,8 @@ pub(super) struct Writer {
     acknowledged: Position,
     /// Next record to hand out.
     handed: Position,
-    /// Acknowledged out of order, behind `acknowledged`.
-    ahead: BTreeSet<Position>,
+    /// Acknowledged out of order, behind `acknowledged`: first record to the one after the last.
+    ahead: BTreeMap<Position, Position>,
     stored_at: Instant,
     outgoing: mpsc::Sender<Outgoing>,
     /// Batches the disk refused.
@@ -72,7 +80,7 @@ impl Writer {
             reader: log.read_from(cursor.position()),
             acknowledged: cursor.position(),
             handed: cursor.position(),
-            ahead: BTreeSet::new(),
+            ahead: BTreeMap::new(),
             cursor,
             log,
             stored_at: Instant::now(),
@@ -87,10 +95,15 @@ impl Writer {
 
     /// Until every sender is gone.
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        self.pump();
+        self.hand_out();
+        let mut grouped = false;
         while let Some(first) = commands.blocking_recv() {
+            if grouped && matches!(first, Command::Record(..)) {
+                std::thread::sleep(GATHER);
+            }
             let mut events = Vec::new();
             let mut waiting = Vec::new();
+            let mut publish = false;
             let mut next = Some(first);
             while let Some(command) = next {
                 match command {
@@ -98,19 +111,27 @@ impl Writer {
                         events.push(self.number(*event));
                         waiting.push(done);
                     }
-                    Command::Acknowledged(position) => self.acknowledge(position),
-                    Command::WhenEmpty(done) => self.when_empty.push(done),
+                    Command::Acknowledged(records) => self.acknowledge(records),
+                    Command::Publish => publish = true,
+                    Command::WhenEmpty(done) => {
+                        publish = true;
+                        self.when_empty.push(done);
+                    }
                 }
                 next = if events.len() < BATCH { commands.try_recv().ok() } else { None };
             }
             if !events.is_empty() {
+                grouped = events.len() > 1;
                 let kept = self.keep(events);
                 for done in waiting {
                     // the request may be gone; its event is kept all the same
                     done.send(kept.clone()).ok();
                 }
             }
-            self.pump();
+            if publish {
+                self.hand_out();
+            }
+            self.settle();
             self.store_position(false);
         }
         self.store_position(true);
@@ -125,56 +146,77 @@ impl Writer {
     }
 
     fn keep(&mut self, events: Vec<v1::UsageEvent>) -> Result<(), LedgerError> {
+        let id = events.first().map(|event| event.event_id.clone()).unwrap_or_default();
         let payload = v1::UsageBatch { events }.encode_to_vec();
         let kept = self.log.append(&payload).and_then(|_| self.log.sync());
         kept.map_err(|error| {
             tracing::error!(%error, "usage events are not on disk, only in memory");
-            if let Some(outgoing) = outgoing(None, payload) {
-                self.homeless.push(outgoing);
-            }
+            self.homeless.push(Outgoing { records: None, id, payload });
             LedgerError::Disk(error.to_string())
         })
     }
 
     /// Hands out as much as the publisher takes.
-    fn pump(&mut self) {
-        while let Ok(permit) = self.outgoing.try_reserve() {
+    fn hand_out(&mut self) {
+        let outgoing = self.outgoing.clone();
+        while let Ok(permit) = outgoing.try_reserve() {
             let Some(batch) = self.homeless.pop() else { break };
             self.in_flight_homeless += 1;
             permit.send(batch);
         }
+        if self.handed == self.log.synced_position() {
+            return;
+        }
         self.reader.follow(&self.log);
-        while let Ok(permit) = self.outgoing.try_reserve() {
+        while let Ok(permit) = outgoing.try_reserve() {
+            let Some(batch) = self.next_message() else { break };
+            permit.send(batch);
+        }
+    }
+
+    /// The next records as one message. Encoded batches that stand one after the other are one batch: that is how protobuf
+    /// merges a repeated field.
+    fn next_message(&mut self) -> Option<Outgoing> {
+        let first = self.handed;
+        let mut id = None;
+        let mut payload = Vec::new();
+        while payload.len() < MESSAGE_BYTES {
             match self.reader.next() {
-                Some(Ok((position, payload))) => {
-                    // what lies between was damaged; nobody will acknowledge it
-                    self.ahead.extend((self.handed.get()..position.get()).map(Position::new));
+                Some(Ok((position, record))) => {
+                    // what lies between was damaged; nobody would acknowledge it otherwise
                     self.handed = position.plus(1);
-                    match outgoing(Some(position), payload) {
-                        Some(batch) => permit.send(batch),
-                        None => self.ahead.extend([position]),
+                    match super::decode(&record) {
+                        Ok(events) => {
+                            id = id.or_else(|| events.into_iter().next().map(|event| event.event_id));
+                            payload.extend_from_slice(&record);
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "a record of the usage log does not decode and is left out");
+                        }
                     }
                 }
                 Some(Err(error)) => tracing::error!(%error, "usage events on disk are damaged"),
                 None => break,
             }
         }
-        self.settle();
+        if id.is_none() && first < self.handed {
+            self.acknowledge(Some(first..self.handed));
+        }
+        id.map(|id| Outgoing { records: Some(first..self.handed), id, payload })
     }
 
-    fn acknowledge(&mut self, position: Option<Position>) {
-        match position {
-            Some(position) => {
-                self.ahead.insert(position);
+    fn acknowledge(&mut self, records: Option<Range<Position>>) {
+        match records {
+            Some(records) => {
+                self.ahead.insert(records.start, records.end);
             }
             None => self.in_flight_homeless = self.in_flight_homeless.saturating_sub(1),
         }
-        self.settle();
     }
 
     fn settle(&mut self) {
-        while self.ahead.remove(&self.acknowledged) {
-            self.acknowledged = self.acknowledged.plus(1);
+        while let Some(end) = self.ahead.remove(&self.acknowledged) {
+            self.acknowledged = end;
         }
         let empty = self.acknowledged == self.log.next_position()
             && self.homeless.is_empty()
@@ -195,20 +237,6 @@ impl Writer {
             self.cursor.advance(self.acknowledged).and_then(|()| self.log.release_before(self.acknowledged));
         if let Err(error) = stored {
             tracing::warn!(%error, "usage log: read position not stored");
-        }
-    }
-}
-
-/// `None` for a record that is no batch: it would never be accepted.
-fn outgoing(position: Option<Position>, payload: Vec<u8>) -> Option<Outgoing> {
-    match super::decode(&payload) {
-        Ok(events) => {
-            let id = events.first().map(|event| event.event_id.clone()).unwrap_or_default();
-            Some(Outgoing { position, id, payload })
-        }
-        Err(error) => {
-            tracing::error!(%error, "a record of the usage log does not decode and is left out");
-            None
         }
     }
 }
