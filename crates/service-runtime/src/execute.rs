@@ -39,7 +39,7 @@ pub fn execute<S, F, Fut>(service: &'static str, sections: &[&str], run: F) -> E
 where
     S: Serialize + DeserializeOwned + Default + Send,
     F: FnOnce(S, Process) -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let flags = Flags::from_command_line(service);
     match dispatch(service, sections, &flags, run) {
@@ -61,7 +61,7 @@ fn dispatch<S, F, Fut>(
 where
     S: Serialize + DeserializeOwned + Default + Send,
     F: FnOnce(S, Process) -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let sources = Sources::gather(flags.config.as_deref(), &flags.set)?;
     let loaded = config::load::<S>(sections, &sources)?;
@@ -93,7 +93,7 @@ async fn start<S, F, Fut>(
 ) -> anyhow::Result<ExitCode>
 where
     F: FnOnce(S, Process) -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let node = loaded.node();
     let allowed = loaded.telemetry.shutdown_deadline();
@@ -130,16 +130,21 @@ where
 /// Runs the service to its end or to the shutdown's deadline, then ends its tasks.
 async fn conduct<Fut>(run: Fut, process: &Process) -> anyhow::Result<()>
 where
-    Fut: Future<Output = anyhow::Result<()>>,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let overrun = async {
         process.shutdown.requested().await;
         tokio::time::sleep_until(process.shutdown.deadline()).await;
     };
+    // On a worker, not on the thread that started the runtime: everything that `run` waits for happens on the workers, and each
+    // wake-up across threads costs more than most of what it is for.
+    let mut service = JoinSet::new();
+    service.spawn(AssertUnwindSafe(run).catch_unwind());
     let ran = tokio::select! {
-        outcome = AssertUnwindSafe(run).catch_unwind() => match outcome {
-            Ok(outcome) => outcome,
-            Err(panic) => Err(anyhow::anyhow!("service panicked: {}", panic_message(panic.as_ref()))),
+        Some(outcome) = service.join_next() => match outcome {
+            Ok(Ok(outcome)) => outcome,
+            Err(gone) => Err(anyhow::anyhow!("service was cut off: {gone}")),
+            Ok(Err(panic)) => Err(anyhow::anyhow!("service panicked: {}", panic_message(panic.as_ref()))),
         },
         () = overrun => Err(anyhow::anyhow!("shutdown deadline passed before the service had ended")),
     };
