@@ -146,7 +146,7 @@ impl Writer {
     }
 
     fn keep(&mut self, events: Vec<v1::UsageEvent>) -> Result<(), LedgerError> {
-        let id = events.first().map(|event| event.event_id.clone()).unwrap_or_default();
+        let id = message_id(&events);
         let payload = v1::UsageBatch { events }.encode_to_vec();
         let kept = self.log.append(&payload).and_then(|_| self.log.sync());
         kept.map_err(|error| {
@@ -178,7 +178,7 @@ impl Writer {
     /// merges a repeated field.
     fn next_message(&mut self) -> Option<Outgoing> {
         let first = self.handed;
-        let mut id = None;
+        let mut held = Vec::new();
         let mut payload = Vec::new();
         while payload.len() < MESSAGE_BYTES {
             match self.reader.next() {
@@ -187,7 +187,7 @@ impl Writer {
                     self.handed = position.plus(1);
                     match super::decode(&record) {
                         Ok(events) => {
-                            id = id.or_else(|| events.into_iter().next().map(|event| event.event_id));
+                            held.extend(events);
                             payload.extend_from_slice(&record);
                         }
                         Err(error) => {
@@ -199,10 +199,13 @@ impl Writer {
                 None => break,
             }
         }
-        if id.is_none() && first < self.handed {
-            self.acknowledge(Some(first..self.handed));
+        if payload.is_empty() {
+            if first < self.handed {
+                self.acknowledge(Some(first..self.handed));
+            }
+            return None;
         }
-        id.map(|id| Outgoing { records: Some(first..self.handed), id, payload })
+        Some(Outgoing { records: Some(first..self.handed), id: message_id(&held), payload })
     }
 
     fn acknowledge(&mut self, records: Option<Range<Position>>) {
@@ -239,4 +242,11 @@ impl Writer {
             tracing::warn!(%error, "usage log: read position not stored");
         }
     }
+}
+
+/// Says what a message holds, from its first event to its last. The first alone would not do: after a crash the same event may
+/// begin a longer message, and the stream would drop that as a copy of the shorter one.
+fn message_id(events: &[v1::UsageEvent]) -> String {
+    let name = |event: Option<&v1::UsageEvent>| event.map(|event| event.event_id.clone()).unwrap_or_default();
+    format!("{}..{}", name(events.first()), name(events.last()))
 }

@@ -53,6 +53,13 @@ impl Service {
         self.process.stop().await.unwrap();
         self.tasks.close();
         self.tasks.wait().await;
+        // The threads that write end with the last handle on them, in a process of its own with the process.
+        let lock = self.process.node.data_dir.join("observability-hub/metrics/lock");
+        wait::until("the metrics' log to be free", PATIENCE, async || {
+            std::fs::File::open(&lock).ok()?.try_lock().ok()
+        })
+        .await
+        .unwrap();
     }
 
     async fn summary(&self) -> Option<Value> {
