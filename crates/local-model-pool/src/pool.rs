@@ -60,14 +60,19 @@ pub async fn run(bus_settings: &bus::Settings, config: Config, process: &Process
         load: load.clone(),
     };
     let (announced, announcing) = (announcement.clone(), stop.clone());
+    // only what listens is registered: a request that came sooner would be told that nobody is there
+    let (listening, listens) = tokio::sync::oneshot::channel();
     process.tasks.spawn("announcer", async move {
-        announcer.run(announced, announcing).await;
+        if listens.await.is_ok() {
+            announcer.run(announced, announcing).await;
+        }
         Ok(())
     });
 
     let at = Execute { plane: Plane::Local, machine: bus.machine().clone(), executor: EXECUTOR.to_owned() };
     let doorman = Arc::new(Doorman::start(bus.clone(), models, process).await?);
     let is_ready = || {
+        listening.send(()).ok();
         announcement.set_ready(true);
         on_bus.set_ready(true, "listening");
     };
