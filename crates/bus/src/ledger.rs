@@ -10,7 +10,7 @@
 
 mod writer;
 
-use std::{io, ops::Range, path::Path, sync::Arc, time::Duration};
+use std::{io, ops::Range, path::Path, sync::Arc, thread::Thread, time::Duration};
 
 use async_nats::jetstream::context::PublishErrorKind;
 use durable_log::Position;
@@ -26,7 +26,7 @@ use wire::{
     v1,
 };
 
-use crate::{Bus, control};
+use crate::{Bus, control, executor::Load};
 use writer::{Command, Writer};
 
 /// Events waiting for the disk; more callers wait.
@@ -53,6 +53,9 @@ pub enum LedgerError {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     commands: mpsc::Sender<Command>,
+    /// Gathers events while `load` says that more are to come.
+    writer: Thread,
+    load: Load,
 }
 
 /// A batch on its way.
@@ -66,15 +69,16 @@ struct Outgoing {
 
 impl Ledger {
     /// Opens the log in `dir` (what a crash left there is published first) and starts the writer and the publisher, which
-    /// run on the bus's tasks until [`Ledger::finish`].
+    /// run on the bus's tasks until [`Ledger::finish`]. `load` counts the requests whose events are still to come.
     ///
     /// # Errors
     /// The log cannot be opened, or the thread cannot be started.
-    pub fn open(bus: &Bus, dir: &Path, stop: CancellationToken) -> Result<Self, OpenError> {
+    pub fn open(bus: &Bus, dir: &Path, load: Load, stop: CancellationToken) -> Result<Self, OpenError> {
         let (commands, waiting) = mpsc::channel(EVENTS_WAITING);
         let (outgoing, batches) = mpsc::channel(IN_FLIGHT);
-        let writer = Writer::open(dir, bus.instance(), outgoing)?;
-        std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(waiting))?;
+        let writer = Writer::open(dir, bus.instance(), load.clone(), outgoing)?;
+        let thread =
+            std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(waiting))?;
         let acknowledged = commands.downgrade();
         let publisher = Publisher {
             bus: bus.clone(),
@@ -83,7 +87,7 @@ impl Ledger {
                 .into(),
         };
         bus.0.tasks.spawn(async move { publisher.run(batches, acknowledged, stop).await });
-        Ok(Self { commands })
+        Ok(Self { commands, writer: thread.thread().clone(), load })
     }
 
     /// Keeps an event; its id, origin and counter are set here. When this returns without an error the event is on disk.
@@ -93,6 +97,10 @@ impl Ledger {
     pub async fn record(&self, event: v1::UsageEvent) -> Result<(), LedgerError> {
         let (done, outcome) = oneshot::channel();
         self.commands.send(Command::Record(Box::new(event), done)).await.map_err(|_| LedgerError::Stopped)?;
+        if self.commands.max_capacity() - self.commands.capacity() + 1 >= self.load.in_flight() as usize {
+            // every request under way waits for this write; the writer holds one of the events already
+            self.writer.unpark();
+        }
         outcome.await.map_err(|_| LedgerError::Stopped)?
     }
 

@@ -4,7 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use bus::{Bus, Settings, control::usage_stream, ledger::Ledger};
+use bus::{Bus, Settings, control::usage_stream, executor::Load, ledger::Ledger};
 use e2e::Nats;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,7 @@ async fn events(bus: &Bus) -> Vec<v1::UsageEvent> {
 }
 
 async fn record(bus: &Bus, dir: &Path, requests: std::ops::Range<usize>, stop: CancellationToken) -> Ledger {
-    let ledger = Ledger::open(bus, dir, stop).unwrap();
+    let ledger = Ledger::open(bus, dir, Load::default(), stop).unwrap();
     futures::future::join_all(requests.map(|request| ledger.record(event(request))))
         .await
         .into_iter()
@@ -88,7 +88,7 @@ async fn what_was_recorded_while_the_server_was_away_arrives_once_after_a_restar
 
 /// The log is locked until the thread of the last ledger has ended.
 async fn reopen(bus: &Bus, dir: &Path) -> Ledger {
-    let open = async || Ledger::open(bus, dir, CancellationToken::new()).ok();
+    let open = async || Ledger::open(bus, dir, Load::default(), CancellationToken::new()).ok();
     e2e::wait::until("the log is free", Duration::from_secs(10), open).await.unwrap()
 }
 

@@ -48,15 +48,15 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let control = bus.control_when_ready(&stop).await?;
     bus_health.set_ready(true, "");
 
+    let load = Load::default();
     // the ledger outlives the ingress: requests under way still record
     let ledger_stop = CancellationToken::new();
     let outbox = process.node.data_dir.join(process.service()).join("usage");
-    let ledger = Ledger::open(&bus, &outbox, ledger_stop.clone())
+    let ledger = Ledger::open(&bus, &outbox, load.clone(), ledger_stop.clone())
         .with_context(|| format!("usage log in {}", outbox.display()))?;
 
     let snapshots = Snapshots::watch(&bus, &control, &process.tasks, stop.clone(), snapshot_health);
     let announcement = Announcement::default();
-    let load = Load::default();
     let clock = process.clock.clone();
     let announcer = Announcer {
         bus: bus.clone(),

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use wire::v1;
 
 use super::{LedgerError, Outgoing};
+use crate::executor::Load;
 
 const CURSOR: &str = "published";
 /// Some 90,000 events.
@@ -23,9 +24,9 @@ const LOG_BYTES_MAX: u64 = 1 << 30;
 const BATCH: usize = 256;
 /// Size at which a message gets no more records; well below the bus's bound.
 const MESSAGE_BYTES: usize = 128 << 10;
-/// While events come in groups, how long the next group is gathered before it is written: a write and an fsync cost more than
-/// everything else that a request needs. One that comes alone is never kept waiting.
-const GATHER: Duration = Duration::from_millis(1);
+/// While events come in groups, how long the next group is gathered at most before it is written: a write and an fsync cost
+/// more than everything else that a request needs. One that comes alone is never kept waiting.
+const GATHER: Duration = Duration::from_millis(2);
 /// How often the read position is stored: a crash sends at most so much a second time, and the stream drops it.
 const STORE_EVERY: Duration = Duration::from_secs(1);
 
@@ -50,6 +51,7 @@ pub(super) struct Writer {
     /// Acknowledged out of order, behind `acknowledged`: first record to the one after the last.
     ahead: BTreeMap<Position, Position>,
     stored_at: Instant,
+    load: Load,
     outgoing: mpsc::Sender<Outgoing>,
     /// Batches the disk refused.
     homeless: Vec<Outgoing>,
@@ -63,6 +65,7 @@ impl Writer {
     pub(super) fn open(
         dir: &Path,
         instance: &str,
+        load: Load,
         outgoing: mpsc::Sender<Outgoing>,
     ) -> Result<Self, durable_log::Error> {
         let (log, recovery) =
@@ -84,6 +87,7 @@ impl Writer {
             cursor,
             log,
             stored_at: Instant::now(),
+            load,
             outgoing,
             homeless: Vec::new(),
             in_flight_homeless: 0,
@@ -99,7 +103,7 @@ impl Writer {
         let mut grouped = false;
         while let Some(first) = commands.blocking_recv() {
             if grouped && matches!(first, Command::Record(..)) {
-                std::thread::sleep(GATHER);
+                self.gather(&commands);
             }
             let mut events = Vec::new();
             let mut waiting = Vec::new();
@@ -135,6 +139,18 @@ impl Writer {
             self.store_position(false);
         }
         self.store_position(true);
+    }
+
+    /// Waits for the rest of a group: until every request under way has its event here, see `Ledger::record`.
+    fn gather(&self, waiting: &mpsc::Receiver<Command>) {
+        let until = Instant::now() + GATHER;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || waiting.len() + 1 >= self.load.in_flight() as usize {
+                return;
+            }
+            std::thread::park_timeout(left);
+        }
     }
 
     fn number(&mut self, mut event: v1::UsageEvent) -> v1::UsageEvent {
