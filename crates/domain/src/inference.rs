@@ -58,6 +58,8 @@ pub struct ToolCall {
     pub name: String,
     /// JSON text, as the model wrote it.
     pub arguments_json: String,
+    /// Fields that are not modelled, as a JSON object; empty when none.
+    pub extra_json: String,
 }
 
 /// One message of a conversation.

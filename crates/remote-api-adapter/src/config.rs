@@ -94,7 +94,13 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
             format!("is {start:?}, expected 1 to 32 letters, digits, `-` or `_`"),
         ));
     }
-    let base_url = base_url(&written.base_url, written.allow_private)?;
+    let Some(address) = written.base_url.as_deref().or(written.kind.public_base_url()) else {
+        return Err(Invalid::new(
+            "base_url",
+            "is missing, expected an address such as https://api.openai.com/v1",
+        ));
+    };
+    let base_url = base_url(address, written.allow_private)?;
     if written.deployments.is_empty() {
         return Err(Invalid::new("deployments", "is empty, expected at least one"));
     }

@@ -1,27 +1,38 @@
 //! The seam between this service and the providers it calls.
 //!
 //! A provider is one folder: `encode` (domain request to the provider's JSON) and `decode`/`stream` (its answer to pieces)
-//! are pure; `client` knows addresses, headers and credentials. What they share is [`http`] (connections, deadlines, the
-//! address guard), [`sse`], [`json`] and [`refusal`]. The rest of the service sees only [`Provider`] and [`Answer`]:
+//! are pure; `client` is its [`Dialect`]: addresses, headers, how a key is shown. What happens around it is the same for all
+//! and stands in [`exchange`] (key, call, refusal, deadlines), on top of [`http`] (connections, the address guard); [`sse`],
+//! [`json`] and [`refusal`] are shared too. The rest of the service sees only [`Provider`] and [`Answer`]:
 //!
 //! ```text
 //! open ──► Answer ── next ─► Step::Pieces ─► … ─► Step::Done
 //!   └ Failure: nothing reached the caller, may be tried again   └ Fault: too late for that
 //! ```
 
+pub(crate) mod exchange;
+#[cfg(test)]
+pub(crate) mod golden;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod openai;
 pub(crate) mod refusal;
 pub(crate) mod sse;
 
+use bytes::Bytes;
 use domain::{
     fault::{Code, Fault, Origin},
     inference::Request,
     pricing::TokenUsage,
 };
 use futures::future::{BoxFuture, FutureExt};
+use reqwest::{
+    Url,
+    header::{HeaderMap, HeaderValue},
+};
 use wire::v1;
+
+use crate::credential::Key;
 
 /// Which field of the OpenAI dialect bounds the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +112,100 @@ pub(crate) trait Provider: Send + Sync {
 
     /// Whether it can be called now; otherwise why not, for people.
     fn available(&self) -> Result<(), String>;
+}
+
+/// A call in the provider's words.
+pub(crate) struct Prepared {
+    pub(crate) url: Url,
+    /// Beside `content-type`, `accept`, the configured ones and the key's.
+    pub(crate) headers: HeaderMap,
+    pub(crate) content_type: HeaderValue,
+    pub(crate) accept: HeaderValue,
+    pub(crate) body: Bytes,
+}
+
+/// A response that is no success.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refused<'a> {
+    pub(crate) status: u16,
+    pub(crate) headers: &'a HeaderMap,
+    /// At most the first 64 KiB.
+    pub(crate) body: &'a [u8],
+}
+
+/// What a provider's folder says of its wire format; the rest of a call is the same for all, see [`exchange`].
+pub(crate) trait Dialect: Send + Sync + 'static {
+    /// Writes a call, and says who reads its answer.
+    ///
+    /// # Errors
+    /// What the provider cannot do, by the name of the field.
+    fn prepare(&self, call: Call<'_>) -> Result<(Prepared, Box<dyn Reader>), Fault>;
+
+    /// Shows the key, where one is configured. Called for each try, last: the request is otherwise complete.
+    fn authorize<'a>(
+        &'a self,
+        request: &'a mut reqwest::Request,
+        key: Option<&'a Key>,
+    ) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// What a response without success means. `provider` is the configured name, `key` what must not be repeated.
+    fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure;
+}
+
+/// Reads one answer: bytes in, pieces out. Pure.
+pub(crate) trait Reader: Send {
+    /// An answer in one body; also of a server that answers whole although it was asked to stream.
+    ///
+    /// # Errors
+    /// It is none, or an error that the provider sent in its place.
+    fn whole(&mut self, body: &[u8]) -> Result<Completion, Fault>;
+
+    /// Takes the next bytes of a stream, cut anywhere; the pieces they complete go to `items`.
+    ///
+    /// # Errors
+    /// An error the provider sent as an event, or an event that does not parse or is too long. The reader is of no use
+    /// afterwards.
+    fn feed(&mut self, bytes: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault>;
+
+    /// Whether the provider has said that the streamed answer is whole.
+    fn is_done(&self) -> bool;
+
+    /// The stream has ended properly, by the rules of its transport.
+    ///
+    /// # Errors
+    /// `Upstream`: it ended before the answer did.
+    fn end(&mut self, items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault>;
+
+    /// The streamed answer, once it is whole; `items` are its last pieces. Called once.
+    fn completion(&mut self, items: Vec<v1::DeltaItem>) -> Completion;
+}
+
+/// Reads answers that come in one body only.
+pub(crate) struct Once<F>(pub(crate) F);
+
+impl<F> Reader for Once<F>
+where
+    F: FnMut(&[u8]) -> Result<Completion, Fault> + Send,
+{
+    fn whole(&mut self, body: &[u8]) -> Result<Completion, Fault> {
+        self.0(body)
+    }
+
+    fn feed(&mut self, _bytes: &[u8], _items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
+        Err(Fault::internal("an answer without a stream was streamed"))
+    }
+
+    fn is_done(&self) -> bool {
+        false
+    }
+
+    fn end(&mut self, _items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
+        Err(Fault::internal("an answer without a stream was streamed"))
+    }
+
+    fn completion(&mut self, items: Vec<v1::DeltaItem>) -> Completion {
+        Completion { items, ..Completion::default() }
+    }
 }
 
 /// A provider that cannot be called on this machine as it is; the others go on.

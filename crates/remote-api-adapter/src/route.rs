@@ -20,6 +20,7 @@ use crate::{
     credential::Credential,
     provider::{
         Disabled, Provider, Target,
+        exchange::Exchange,
         http::{Timeouts, Transport},
         openai::OpenAi,
     },
@@ -137,8 +138,9 @@ fn connect(
     let client: Box<dyn Provider> =
         match (Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https"), kind) {
             (Ok(transport), Kind::OpenAi) => {
-                let credential = api_key.map(Credential::new);
-                Box::new(OpenAi::new(name.clone(), &base_url, headers, credential, transport, clock.clone())?)
+                let dialect = OpenAi::new(name.clone(), &base_url)?;
+                let (credential, clock) = (api_key.map(Credential::new), clock.clone());
+                Box::new(Exchange { name: name.clone(), dialect, headers, credential, transport, clock })
             }
             (Err(error), _) => Box::new(Disabled {
                 reason: format!("{name}: no HTTPS client can be made: {:#}", anyhow::Error::new(error)),

@@ -48,6 +48,15 @@ pub enum Kind {
     OpenAi,
 }
 
+impl Kind {
+    /// Where the dialect's own provider answers; `None` where there is no such place.
+    pub(crate) const fn public_base_url(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => Some("https://api.openai.com/v1"),
+        }
+    }
+}
+
 /// One server to call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,8 +65,10 @@ pub struct ProviderSettings {
     pub name: String,
     /// Its dialect.
     pub kind: Kind,
-    /// Address up to and including the version, as in `https://api.openai.com/v1`. The only host that is called.
-    pub base_url: String,
+    /// Address up to and including the version, as in `https://api.openai.com/v1`. The only host that is called. Absent: the
+    /// dialect's own public one, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
     /// Its key; absent = none is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<Secret>,

@@ -193,14 +193,19 @@ fn message(wire: v1::Message, index: usize) -> Result<Message, Fault> {
         .enumerate()
         .map(|(at, content)| part(content, &format!("{field}.content[{at}]")))
         .collect();
+    let tool_calls: Result<Vec<_>, Fault> = wire
+        .tool_calls
+        .into_iter()
+        .enumerate()
+        .map(|(at, call)| {
+            let extra_json = json_object(&format!("{field}.tool_calls[{at}]"), call.extra_json)?;
+            Ok(ToolCall { id: call.id, name: call.name, arguments_json: call.arguments_json, extra_json })
+        })
+        .collect();
     Ok(Message {
         role,
         content: content?,
-        tool_calls: wire
-            .tool_calls
-            .into_iter()
-            .map(|call| ToolCall { id: call.id, name: call.name, arguments_json: call.arguments_json })
-            .collect(),
+        tool_calls: tool_calls?,
         tool_call_id: wire.tool_call_id,
         name: wire.name,
         extra_json: json_object(&field, wire.extra_json)?,

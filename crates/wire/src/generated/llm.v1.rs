@@ -425,6 +425,9 @@ pub struct ToolCall {
     /// JSON text of the arguments, as the model wrote it.
     #[prost(string, tag = "3")]
     pub arguments_json: ::prost::alloc::string::String,
+    /// Fields that are not modelled here (for example a signature of the reasoning behind the call), as a JSON object; empty = none.
+    #[prost(string, tag = "16")]
+    pub extra_json: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Message {
@@ -712,6 +715,9 @@ pub struct ToolCallDelta {
     /// To be appended to what came before.
     #[prost(string, tag = "4")]
     pub arguments_json: ::prost::alloc::string::String,
+    /// Provider fields of this call that are not modelled here, as a JSON object; empty = none. Send it back with the call.
+    #[prost(string, tag = "16")]
+    pub extra_json: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DeltaItem {

@@ -180,10 +180,11 @@ fn message(out: &mut Vec<u8>, message: &Message, path: &str) -> Result<(), Fault
         })?,
     }
     if !message.tool_calls.is_empty() {
-        json::array(object.nested("tool_calls"), &message.tool_calls, |out, call| {
-            tool_call(out, call);
-            Ok(())
-        })?;
+        json::array(
+            object.nested("tool_calls"),
+            message.tool_calls.iter().enumerate(),
+            |out, (at, call)| tool_call(out, call, &format!("{path}.tool_calls[{at}]")),
+        )?;
     }
     if !message.tool_call_id.is_empty() {
         object.text("tool_call_id", &message.tool_call_id);
@@ -231,7 +232,7 @@ fn part(out: &mut Vec<u8>, part: &Part, path: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn tool_call(out: &mut Vec<u8>, call: &ToolCall) {
+fn tool_call(out: &mut Vec<u8>, call: &ToolCall, path: &str) -> Result<(), Fault> {
     let mut object = Object::begin(out);
     object.text("id", &call.id);
     object.text("type", "function");
@@ -239,7 +240,9 @@ fn tool_call(out: &mut Vec<u8>, call: &ToolCall) {
     function.text("name", &call.name);
     function.text("arguments", &call.arguments_json);
     function.end();
+    object.carry_text(path, &call.extra_json)?;
     object.end();
+    Ok(())
 }
 
 fn tool(out: &mut Vec<u8>, tool: &Tool, index: usize) -> Result<(), Fault> {

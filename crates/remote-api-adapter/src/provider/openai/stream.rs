@@ -12,7 +12,7 @@ use super::{
     error::Words,
 };
 use crate::provider::{
-    Completion,
+    exchange::cut,
     sse::{Parser, TooLong},
 };
 
@@ -21,7 +21,7 @@ use crate::provider::{
 pub(super) struct Decoder {
     provider: String,
     events: Parser,
-    tally: Tally,
+    pub(super) tally: Tally,
     done: bool,
 }
 
@@ -45,6 +45,10 @@ impl Decoder {
             tally: Tally::default(),
             done: false,
         }
+    }
+
+    pub(super) fn provider(&self) -> &str {
+        &self.provider
     }
 
     /// Takes the next bytes; the pieces they complete go to `items`.
@@ -77,17 +81,6 @@ impl Decoder {
         }
         Err(cut(&self.provider))
     }
-
-    /// The answer, once it is whole.
-    pub(super) fn into_completion(self, items: Vec<v1::DeltaItem>) -> Completion {
-        self.tally.into_completion(items)
-    }
-}
-
-/// The stream ended before the answer.
-pub(super) fn cut(provider: &str) -> Fault {
-    let message = format!("{provider} ended the stream before the end of the answer");
-    Fault::new(Code::Upstream, Origin::Provider, true, message)
 }
 
 fn fault(provider: &str, broken: Broken) -> Fault {

@@ -90,7 +90,15 @@ enum ChatContent {
 struct ChatToolCall {
     #[serde(default)]
     id: String,
+    /// Always `function`.
+    #[serde(default, rename = "type")]
+    _kind: serde::de::IgnoredAny,
+    /// Of a piece that a client sends back as it came.
+    #[serde(default, rename = "index")]
+    _index: serde::de::IgnoredAny,
     function: ChatFunctionCall,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -236,6 +244,7 @@ fn message(said: ChatMessage, index: usize) -> Result<Message, Fault> {
             id: call.id,
             name: call.function.name,
             arguments_json: call.function.arguments,
+            extra_json: object(call.extra),
         })
         .collect();
     Ok(Message {

@@ -58,14 +58,12 @@ enum Content<'a> {
     Joined(String),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default)]
 struct CallPiece<'a> {
-    #[serde(default)]
     index: Option<u32>,
-    #[serde(borrow, default)]
     id: Option<Text<'a>>,
-    #[serde(borrow, default)]
     function: Option<FunctionPiece<'a>>,
+    extra: Fields<'a>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -141,6 +139,7 @@ impl CallPiece<'_> {
             id: self.id.map(Text::into_string).unwrap_or_default(),
             name: name.map(Text::into_string).unwrap_or_default(),
             arguments_json,
+            extra_json: self.extra.into_json(),
         }
     }
 }
@@ -203,6 +202,13 @@ object!(Said, "a message", |said, key, map| {
     }
     "tool_calls" => said.tool_calls = map.next_value::<Option<_>>()?.unwrap_or_default(),
     "role" => drop(map.next_value::<IgnoredAny>()?),
+});
+
+object!(CallPiece, "a tool call", |call, key, map| {
+    "index" => call.index = map.next_value()?,
+    "id" => call.id = map.next_value()?,
+    "function" => call.function = map.next_value()?,
+    "type" => drop(map.next_value::<IgnoredAny>()?),
 });
 
 impl<'de> Deserialize<'de> for Content<'de> {

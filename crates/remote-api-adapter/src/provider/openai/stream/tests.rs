@@ -1,10 +1,11 @@
 use proptest::prelude::*;
 
 use super::{super::golden, *};
+use crate::provider::golden::{split, text_of};
 
 #[test]
 fn a_stream_cut_after_any_byte_is_no_whole_answer() {
-    for (name, bytes) in golden::recorded("stream", "sse") {
+    for (name, bytes) in golden::GOLDEN.recorded("stream", "sse") {
         let whole = golden::read(&[&bytes]);
         for k in 0..bytes.len() {
             let (mut decoder, mut items) = (Decoder::new("acme"), Vec::new());
@@ -20,14 +21,10 @@ fn a_stream_cut_after_any_byte_is_no_whole_answer() {
             if decoder.end(&mut items).is_ok() {
                 let reason = |tally: &Tally| tally.finish_reason;
                 assert!(reason(&decoder.tally).is_some(), "{name} cut after {k} bytes");
-                assert_eq!(text(&items), text(&whole.0), "{name} cut after {k} bytes");
+                assert_eq!(text_of(&items), text_of(&whole.0), "{name} cut after {k} bytes");
             }
         }
     }
-}
-
-fn text(items: &[v1::DeltaItem]) -> String {
-    items.iter().map(|item| item.text.as_str()).collect()
 }
 
 #[test]
@@ -43,7 +40,7 @@ fn nothing_after_the_end_counts() {
     let stream = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n\
                    data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}]}\n\ndata: garbage\n\n";
     let (items, outcome) = golden::read(&[stream]);
-    assert_eq!(text(&items), "a");
+    assert_eq!(text_of(&items), "a");
     assert!(outcome.is_ok());
 }
 
@@ -58,13 +55,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn where_a_stream_is_split_changes_nothing(seed in proptest::collection::vec(0.0f64..1.0, 0..24)) {
-        for (name, bytes) in golden::recorded("stream", "sse") {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss,
-                reason = "a place within the stream")]
-            let mut at: Vec<usize> = seed.iter().map(|share| (share * bytes.len() as f64) as usize).collect();
-            at.extend([0, bytes.len()]);
-            at.sort_unstable();
-            let pieces: Vec<&[u8]> = at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+        for (name, bytes) in golden::GOLDEN.recorded("stream", "sse") {
+            let pieces = split(&bytes, &seed);
             prop_assert_eq!(golden::read(&pieces), golden::read(&[&bytes]), "{}", name);
         }
     }
