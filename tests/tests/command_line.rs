@@ -163,3 +163,17 @@ async fn a_mistake_is_said_in_one_line_and_by_the_exit_code(system: &System) -> 
     assert!(!nobody.status.success() && told.contains("make up"), "{told}");
     Ok(())
 }
+
+#[tokio::test]
+async fn what_work_would_cost_is_simulated_without_a_system() -> anyhow::Result<()> {
+    let mut command = std::process::Command::new(e2e::workspace::binary("hybridctl")?);
+    command.args(["cost", "simulate", "--json"]).current_dir(e2e::workspace::root());
+    let plans: Value = serde_json::from_slice(&command.output()?.stdout)?;
+    let titles: Vec<_> = plans.as_array().into_iter().flatten().map(|plan| &plan["title"]).collect();
+    assert_eq!(titles, ["Daemon, 100 iterations a day", "Factory, 2M tokens a day"]);
+    assert_eq!(
+        named(&plans[0]["costs"], "variant", "Hybrid (Ollama local)")["total_picodollars"],
+        16_500_000_000_000_i64
+    );
+    Ok(())
+}

@@ -10,6 +10,7 @@ pub mod inference;
 pub mod pricing;
 pub mod resilience;
 pub mod routing;
+pub mod simulation;
 pub mod tokens;
 pub mod units;
 pub mod vram;

@@ -1,6 +1,6 @@
 //! Quantities as types, so that tokens are not added to bytes.
 
-use std::{fmt, iter::Sum, ops::Add};
+use std::{fmt, iter::Sum, ops::Add, str::FromStr};
 
 /// A count of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,6 +156,32 @@ impl Sum for Money {
     }
 }
 
+/// A text that is no amount of money.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no amount, expected dollars as in 12.50, with at most twelve decimals")]
+pub struct InvalidMoney(String);
+
+impl FromStr for Money {
+    type Err = InvalidMoney;
+
+    /// Dollars, with or without the sign: `12.50`, `$0.0375`. Never below zero.
+    fn from_str(text: &str) -> Result<Self, InvalidMoney> {
+        const DECIMALS: usize = 12;
+        let invalid = || InvalidMoney(text.chars().take(40).collect());
+        let amount = text.trim().trim_start_matches('$');
+        let (whole, decimals) = amount.split_once('.').unwrap_or((amount, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(decimals) || decimals.len() > DECIMALS {
+            return Err(invalid());
+        }
+        let whole: i64 = whole.parse().map_err(|_| invalid())?;
+        let fraction: i64 = format!("{decimals:0<DECIMALS$}").parse().map_err(|_| invalid())?;
+        let amount =
+            whole.checked_mul(Self::PICODOLLARS_PER_DOLLAR).and_then(|amount| amount.checked_add(fraction));
+        amount.map(Self).ok_or_else(invalid)
+    }
+}
+
 impl fmt::Display for Money {
     /// Dollars with at least two and at most twelve digits after the point: `$0.0003`, `$12.50`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,6 +209,17 @@ mod tests {
             (i64::MAX, "$9223372.036854775807"),
         ] {
             assert_eq!(Money::picodollars(picodollars).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn money_is_read_as_it_is_printed_and_nothing_else_is() {
+        for text in ["$0.00", "$0.0000000375", "$12.50", "$9223372.036854775807"] {
+            assert_eq!(text.parse::<Money>().unwrap().to_string(), text);
+        }
+        assert_eq!("7".parse(), Ok(Money::picodollars(7 * Money::PICODOLLARS_PER_DOLLAR)));
+        for text in ["", "-1", "1.", ".5", "1e3", "1,50", "9223372.036854775808", "0.0000000000001"] {
+            assert!(text.parse::<Money>().is_err(), "{text}");
         }
     }
 

@@ -8,6 +8,7 @@
 mod agents;
 mod ask;
 mod cli;
+mod cost;
 mod flags;
 mod models;
 mod output;
