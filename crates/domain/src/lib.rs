@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock, draws a random number or looks up configuration: a service gathers the inputs, calls
 //! a function, and carries out the outcome. Values are checked when they are made, so that the functions need not doubt them.
 
+pub mod budget;
 pub mod classification;
 pub mod fault;
 pub mod id;
