@@ -29,6 +29,8 @@ use crate::{
 const LIMIT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 const SLOTS_MAX: u32 = 10_000;
 const RETRIES_MAX: u32 = 10;
+/// As for a caller's own bound.
+const OUTPUT_TOKENS_MAX: u32 = 1_000_000;
 const EXTRA_HEADERS_MAX: usize = 32;
 /// Headers that the client itself writes.
 const OWN_HEADERS: [&str; 7] =
@@ -280,10 +282,14 @@ fn deployment(
         None if base_url.host_str() == Some("api.openai.com") => MaxTokensField::MaxCompletionTokens,
         None => MaxTokensField::MaxTokens,
     };
+    if let Some(count) = written.max_output_tokens.filter(|count| !(1..=OUTPUT_TOKENS_MAX).contains(count)) {
+        let problem = format!("is {count}, expected 1 to {OUTPUT_TOKENS_MAX}");
+        return Err(Invalid::new("max_output_tokens", problem));
+    }
     Ok(Deployment {
         id,
         model,
-        target: Target { upstream_model, max_tokens_field },
+        target: Target { upstream_model, max_tokens_field, max_output_tokens: written.max_output_tokens },
         context_length: written.context_length,
         slots: written.slots,
         capabilities,

@@ -285,6 +285,8 @@ mod tests {
         let prices = Prices::load(&path).unwrap();
         let price = prices.get("openai", "gpt-4o-mini").unwrap().check("price", true).unwrap();
         assert_eq!((price.input, price.output), (Money::picodollars(150_000), Money::picodollars(600_000)));
+        let price = prices.get("anthropic", "claude-opus-5-5").unwrap().check("price", true).unwrap();
+        assert_eq!(price.cache_write, Some(Money::picodollars(5_000_000)));
         for ((_, model), price) in &prices.0 {
             let embeds = model.starts_with("text-embedding");
             assert!(price.check(model, !embeds).is_ok(), "{model} lacks a price");

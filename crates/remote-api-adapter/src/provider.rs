@@ -10,6 +10,7 @@
 //!   └ Failure: nothing reached the caller, may be tried again   └ Fault: too late for that
 //! ```
 
+pub(crate) mod anthropic;
 pub(crate) mod exchange;
 #[cfg(test)]
 pub(crate) mod golden;
@@ -18,6 +19,7 @@ pub(crate) mod json;
 pub(crate) mod openai;
 pub(crate) mod refusal;
 pub(crate) mod sse;
+pub(crate) mod translation;
 
 use bytes::Bytes;
 use domain::{
@@ -50,6 +52,8 @@ pub(crate) struct Target {
     pub(crate) upstream_model: String,
     /// How the provider wants the bound on the answer.
     pub(crate) max_tokens_field: MaxTokensField,
+    /// Bound on the answer where the provider demands one and the caller gives none, tokens.
+    pub(crate) max_output_tokens: Option<u32>,
 }
 
 /// One call.

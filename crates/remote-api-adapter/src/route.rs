@@ -11,7 +11,8 @@ use domain::{
     resilience::retry::{Budget, Failure, Policy, Progress, Verdict},
     routing::{Capabilities, Tier},
 };
-use service_runtime::Clock;
+use reqwest::header::HeaderMap;
+use service_runtime::{Clock, Secret};
 use tokio::sync::Semaphore;
 use wire::v1;
 
@@ -19,7 +20,8 @@ use crate::{
     config,
     credential::Credential,
     provider::{
-        Disabled, Provider, Target,
+        Dialect, Disabled, Provider, Target,
+        anthropic::Anthropic,
         exchange::Exchange,
         http::{Timeouts, Transport},
         openai::OpenAi,
@@ -129,6 +131,23 @@ impl Routes {
     }
 }
 
+/// What a provider's client is made of, whatever it speaks.
+struct Parts<'a> {
+    name: &'a str,
+    headers: HeaderMap,
+    api_key: Option<Secret>,
+    transport: Transport,
+    clock: &'a Clock,
+}
+
+impl Parts<'_> {
+    fn speaking(self, dialect: impl Dialect) -> Box<dyn Provider> {
+        let Self { name, headers, api_key, transport, clock } = self;
+        let (credential, clock) = (api_key.map(Credential::new), clock.clone());
+        Box::new(Exchange { name: name.to_owned(), dialect, headers, credential, transport, clock })
+    }
+}
+
 /// Makes one provider's client.
 fn connect(
     provider: config::Provider,
@@ -136,13 +155,15 @@ fn connect(
 ) -> Result<(Arc<Upstream>, Vec<config::Deployment>), config::Invalid> {
     let config::Provider { name, kind, base_url, api_key, allow_private, headers, timeouts, .. } = provider;
     let client: Box<dyn Provider> =
-        match (Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https"), kind) {
-            (Ok(transport), Kind::OpenAi) => {
-                let dialect = OpenAi::new(name.clone(), &base_url)?;
-                let (credential, clock) = (api_key.map(Credential::new), clock.clone());
-                Box::new(Exchange { name: name.clone(), dialect, headers, credential, transport, clock })
+        match Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https") {
+            Ok(transport) => {
+                let parts = Parts { name: &name, headers, api_key, transport, clock };
+                match kind {
+                    Kind::OpenAi => parts.speaking(OpenAi::new(name.clone(), &base_url)?),
+                    Kind::Anthropic => parts.speaking(Anthropic::new(name.clone(), &base_url)?),
+                }
             }
-            (Err(error), _) => Box::new(Disabled {
+            Err(error) => Box::new(Disabled {
                 reason: format!("{name}: no HTTPS client can be made: {:#}", anyhow::Error::new(error)),
             }),
         };

@@ -46,6 +46,8 @@ impl Default for AdapterSettings {
 pub enum Kind {
     /// OpenAI's, also of Groq, vLLM, llama.cpp's server, LM Studio, Ollama and others.
     OpenAi,
+    /// Anthropic's Messages API.
+    Anthropic,
 }
 
 impl Kind {
@@ -53,6 +55,7 @@ impl Kind {
     pub(crate) const fn public_base_url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com/v1"),
+            Self::Anthropic => Some("https://api.anthropic.com/v1"),
         }
     }
 }
@@ -204,6 +207,10 @@ pub struct DeploymentSettings {
     /// Absent: `max_completion_tokens` for `api.openai.com`, `max_tokens` for every other host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens_field: Option<MaxTokens>,
+    /// Most tokens of an answer for which the caller sets no bound, 1 to 1,000,000; only for providers that demand one
+    /// (Anthropic, 32,000 when absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u32>,
 }
 
 const fn slots() -> u32 {

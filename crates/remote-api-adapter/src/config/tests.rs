@@ -50,6 +50,15 @@ fn openai_itself_gets_its_own_name_for_the_bound() {
 }
 
 #[test]
+fn anthropic_has_an_address_and_a_bound_of_its_own() {
+    let toml = PROVIDER.replace("kind = \"openai\"", "kind = \"anthropic\"");
+    let toml = toml.replace("base_url = \"https://api.acme.example/v1\"\n", "");
+    let providers = checked(&toml.replace("128000", "128000\nmax_output_tokens = 500")).unwrap();
+    assert_eq!(providers[0].base_url.as_str(), "https://api.anthropic.com/v1");
+    assert_eq!(providers[0].deployments[0].target.max_output_tokens, Some(500));
+}
+
+#[test]
 fn each_slip_is_named_with_its_place() {
     let cases = [
         ("name = \"acme\"", "name = \"a.b\"", "providers[0].name"),
@@ -70,6 +79,7 @@ fn each_slip_is_named_with_its_place() {
         ("large-2", "", "providers[0].deployments[0].upstream_model"),
         ("128000", "0", "providers[0].deployments[0].context_length"),
         ("128000", "128000\nslots = 0", "providers[0].deployments[0].slots"),
+        ("128000", "128000\nmax_output_tokens = 0", "providers[0].deployments[0].max_output_tokens"),
         ("\"generate\", ", "", "providers[0].deployments[0].capabilities"),
         ("128000", "128000\nfree = true", "providers[0].deployments[0].price"),
         ("\"2.50\"", "\"-1\"", "providers[0].deployments[0].price.input_per_million"),

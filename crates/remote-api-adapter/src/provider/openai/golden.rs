@@ -15,7 +15,7 @@ use crate::provider::{
 pub(super) const GOLDEN: Golden = Golden("openai");
 
 fn target(max_tokens_field: MaxTokensField) -> Target {
-    Target { upstream_model: "gpt-4o-mini-2024-07-18".to_owned(), max_tokens_field }
+    Target { upstream_model: "gpt-4o-mini-2024-07-18".to_owned(), max_tokens_field, max_output_tokens: None }
 }
 
 fn encoded(request: &Request, field: MaxTokensField) -> Result<String, Fault> {

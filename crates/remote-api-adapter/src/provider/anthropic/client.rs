@@ -1,0 +1,96 @@
+//! The API's address and headers, and how its key is shown.
+
+use domain::fault::{Code, Fault, Origin};
+use futures::{FutureExt, future::BoxFuture};
+use reqwest::{
+    Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use wire::v1;
+
+use super::{decode, encode, error::Words, stream::Decoder};
+use crate::{
+    config::Invalid,
+    credential::Key,
+    provider::{Call, Completion, Dialect, Failure, Prepared, Reader, Refused},
+};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const VERSION: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("anthropic-version"), HeaderValue::from_static("2023-06-01"));
+
+/// One configured server of the API.
+pub(crate) struct Anthropic {
+    name: String,
+    messages: Url,
+}
+
+impl Anthropic {
+    /// # Errors
+    /// The base URL cannot have a path below it.
+    pub(crate) fn new(name: String, base_url: &Url) -> Result<Self, Invalid> {
+        let url = format!("{}/messages", base_url.as_str().trim_end_matches('/'));
+        let messages =
+            Url::parse(&url).map_err(|error| Invalid::new("base_url", format!("gives {url:?}: {error}")))?;
+        Ok(Self { name, messages })
+    }
+}
+
+impl Dialect for Anthropic {
+    fn prepare(&self, call: Call<'_>) -> Result<(Prepared, Box<dyn Reader>), Fault> {
+        let body = encode::encode(call)?;
+        let prepared = Prepared {
+            url: self.messages.clone(),
+            headers: HeaderMap::from_iter([VERSION]),
+            content_type: JSON,
+            accept: if call.request.streams() { EVENT_STREAM } else { JSON },
+            body: body.into(),
+        };
+        Ok((prepared, Box::new(Decoder::new(&self.name))))
+    }
+
+    fn authorize<'a>(
+        &'a self,
+        request: &'a mut reqwest::Request,
+        key: Option<&'a Key>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        let shown = key.map_or(Ok(()), |key| {
+            let mut value = HeaderValue::from_str(key.expose()).map_err(|_| {
+                let message = format!("the key of {} holds characters that no header can carry", self.name);
+                Failure::permanent(Fault::new(Code::UpstreamAuth, Origin::Provider, true, message))
+            })?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(API_KEY, value);
+            Ok(())
+        });
+        futures::future::ready(shown).boxed()
+    }
+
+    fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure {
+        Words::of_body(refused.body).into_failure(Some(refused.status), provider, key)
+    }
+}
+
+impl Reader for Decoder {
+    fn whole(&mut self, body: &[u8]) -> Result<Completion, Fault> {
+        decode::message(self.provider(), body)
+    }
+
+    fn feed(&mut self, bytes: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
+        Decoder::feed(self, bytes, items)
+    }
+
+    fn is_done(&self) -> bool {
+        Decoder::is_done(self)
+    }
+
+    fn end(&mut self, items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
+        Decoder::end(self, items)
+    }
+
+    fn completion(&mut self, items: Vec<v1::DeltaItem>) -> Completion {
+        std::mem::take(&mut self.tally).into_completion(items)
+    }
+}
