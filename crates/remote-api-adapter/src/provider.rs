@@ -11,6 +11,7 @@
 //! ```
 
 pub(crate) mod exchange;
+pub(crate) mod gemini;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod http;

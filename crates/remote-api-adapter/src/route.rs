@@ -21,6 +21,7 @@ use crate::{
     provider::{
         Disabled, Provider, Target,
         exchange::Exchange,
+        gemini::{Gemini, KeyFile, Tokens},
         http::{Timeouts, Transport},
         openai::OpenAi,
     },
@@ -134,12 +135,28 @@ fn connect(
     provider: config::Provider,
     clock: &Clock,
 ) -> Result<(Arc<Upstream>, Vec<config::Deployment>), config::Invalid> {
-    let config::Provider { name, kind, base_url, api_key, allow_private, headers, timeouts, .. } = provider;
+    let config::Provider { name, kind, base_url, api_key, place, allow_private, headers, timeouts, .. } =
+        provider;
     let client: Box<dyn Provider> =
         match (Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https"), kind) {
             (Ok(transport), Kind::OpenAi) => {
                 let dialect = OpenAi::new(name.clone(), &base_url)?;
                 let (credential, clock) = (api_key.map(Credential::new), clock.clone());
+                Box::new(Exchange { name: name.clone(), dialect, headers, credential, transport, clock })
+            }
+            (Ok(transport), Kind::Gemini) => {
+                let dialect = Gemini::ai_studio(name.clone(), base_url);
+                let (credential, clock) = (api_key.map(Credential::new), clock.clone());
+                Box::new(Exchange { name: name.clone(), dialect, headers, credential, transport, clock })
+            }
+            (Ok(transport), Kind::Vertex) => {
+                let place = place.ok_or_else(|| config::Invalid::new("vertex", "is missing"))?;
+                let own = allow_private.then(|| base_url.clone());
+                let tokens = Tokens::new(name.clone(), transport.clone(), clock.clone(), own.clone());
+                let dialect = Gemini::vertex(name.clone(), base_url, place, tokens);
+                let check = move |text: &str| KeyFile::check(text, own.as_ref());
+                let credential = api_key.map(|secret| Credential::key_file(secret, check));
+                let clock = clock.clone();
                 Box::new(Exchange { name: name.clone(), dialect, headers, credential, transport, clock })
             }
             (Err(error), _) => Box::new(Disabled {

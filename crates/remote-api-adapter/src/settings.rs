@@ -46,6 +46,10 @@ impl Default for AdapterSettings {
 pub enum Kind {
     /// OpenAI's, also of Groq, vLLM, llama.cpp's server, LM Studio, Ollama and others.
     OpenAi,
+    /// Google's Gemini API (AI Studio).
+    Gemini,
+    /// Google's Vertex AI.
+    Vertex,
 }
 
 impl Kind {
@@ -53,6 +57,9 @@ impl Kind {
     pub(crate) const fn public_base_url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com/v1"),
+            Self::Gemini => Some("https://generativelanguage.googleapis.com/v1beta"),
+            // depends on the location
+            Self::Vertex => None,
         }
     }
 }
@@ -81,6 +88,9 @@ pub struct ProviderSettings {
     /// OpenAI project to charge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
+    /// Vertex AI: where it runs. For that kind only, and needed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vertex: Option<VertexSettings>,
     /// Sent with each call; the values are never shown.
     #[serde(default)]
     pub extra_headers: BTreeMap<String, Hidden>,
@@ -92,6 +102,16 @@ pub struct ProviderSettings {
     pub retry: RetrySettings,
     /// The models to offer.
     pub deployments: Vec<DeploymentSettings>,
+}
+
+/// Where Vertex AI runs the models of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VertexSettings {
+    /// Id of the Google Cloud project that pays.
+    pub project: String,
+    /// A region such as `europe-west4`, one of the multi-regions `us` and `eu`, or `global`.
+    pub location: String,
 }
 
 /// How long each phase of a call may take, milliseconds.

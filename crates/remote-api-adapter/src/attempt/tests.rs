@@ -1,6 +1,7 @@
 //! Attempts over real HTTP.
 
 mod faults;
+mod google;
 mod outside;
 mod upstream;
 
