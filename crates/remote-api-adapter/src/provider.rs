@@ -19,6 +19,7 @@ pub(crate) mod json;
 pub(crate) mod openai;
 pub(crate) mod refusal;
 pub(crate) mod sse;
+pub(crate) mod translation;
 
 use bytes::Bytes;
 use domain::{

@@ -264,3 +264,13 @@ pub(crate) fn cut(provider: &str) -> Fault {
     let message = format!("{provider} ended the stream before the end of the answer");
     Fault::new(Code::Upstream, Origin::Provider, true, message)
 }
+
+/// The provider's answer is not what the dialect says. Parsers' messages may quote the answer, so only the place is told.
+pub(crate) fn malformed(provider: &str, what: &str, error: &serde_json::Error) -> Fault {
+    let message = format!(
+        "{provider} sent {what} that does not parse ({:?} error in column {})",
+        error.classify(),
+        error.column()
+    );
+    Fault::new(Code::Upstream, Origin::Provider, true, message)
+}

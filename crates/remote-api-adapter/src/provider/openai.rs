@@ -11,4 +11,3 @@ mod golden;
 mod stream;
 
 pub(crate) use client::OpenAi;
-pub(crate) use encode::translation_instruction;

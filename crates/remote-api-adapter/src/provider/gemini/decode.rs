@@ -15,6 +15,7 @@ use domain::{
 use wire::v1;
 
 use super::error::Words;
+pub(super) use crate::provider::exchange::malformed;
 use crate::provider::{
     Completion,
     json::{self, Object},
@@ -27,16 +28,6 @@ mod shape;
 pub(super) use embeddings::embeddings;
 pub(super) use shape::Reply;
 use shape::{Candidate, Part, Usage};
-
-/// The provider's answer is not what Google describes. Parsers' messages may quote the answer, so only the place is told.
-pub(super) fn malformed(provider: &str, what: &str, error: &serde_json::Error) -> Fault {
-    let message = format!(
-        "{provider} sent {what} that does not parse ({:?} error in column {})",
-        error.classify(),
-        error.column()
-    );
-    broken(message)
-}
 
 fn broken(message: String) -> Fault {
     Fault::new(Code::Upstream, Origin::Provider, true, message)

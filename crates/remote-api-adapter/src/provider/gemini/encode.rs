@@ -13,7 +13,7 @@ use super::model::Generation;
 use crate::provider::{
     Call,
     json::{self, Fields, Object},
-    openai::translation_instruction,
+    translation,
 };
 
 mod carried;
@@ -118,7 +118,7 @@ fn translate(request: &Translate, generation: Generation) -> Result<Encoded, Fau
         content.end();
         Ok::<(), Fault>(())
     };
-    one_part(root.nested("systemInstruction"), None, &translation_instruction(request))?;
+    one_part(root.nested("systemInstruction"), None, &translation::instruction(request))?;
     json::array(root.nested("contents"), [&request.text], |out, text| one_part(out, Some("user"), text))?;
     config::write_carried(&mut root, &carried)?;
     carried.write(&mut root)?;

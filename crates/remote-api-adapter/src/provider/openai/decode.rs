@@ -16,6 +16,7 @@ use serde::Deserialize;
 use wire::v1;
 
 use super::error::Words;
+pub(super) use crate::provider::exchange::malformed;
 use crate::provider::{
     Completion,
     json::{self, Object},
@@ -23,16 +24,6 @@ use crate::provider::{
 
 mod shape;
 pub(super) use shape::{Reply, Usage};
-
-/// The provider's answer is not what the dialect says. Parsers' messages may quote the answer, so only the place is told.
-pub(super) fn malformed(provider: &str, what: &str, error: &serde_json::Error) -> Fault {
-    let message = format!(
-        "{provider} sent {what} that does not parse ({:?} error in column {})",
-        error.classify(),
-        error.column()
-    );
-    Fault::new(Code::Upstream, Origin::Provider, true, message)
-}
 
 /// What an answer has come to so far.
 #[derive(Debug, Default)]
