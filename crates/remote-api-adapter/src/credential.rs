@@ -12,7 +12,28 @@ use service_runtime::secret::{ExposeSecret, Secret, SecretString};
 #[derive(Debug)]
 pub(crate) struct Credential {
     secret: Secret,
+    form: Form,
     state: Mutex<State>,
+}
+
+/// Whether a text is a key file: `None` when it is a key, else whether it is sound.
+type Check = Box<dyn Fn(&str) -> Option<Result<(), String>> + Send + Sync>;
+
+/// What a secret may hold.
+enum Form {
+    /// A key that is sent as it stands.
+    Plain,
+    /// That, or a file with a key to sign with.
+    KeyFile(Check),
+}
+
+impl std::fmt::Debug for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "Plain",
+            Self::KeyFile(_) => "KeyFile",
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -32,7 +53,7 @@ struct Written {
 /// A key that was read.
 pub(crate) struct Key {
     text: SecretString,
-    /// `Bearer …`, marked as not to be shown.
+    /// `Bearer …`, marked as not to be shown. Empty for a key file, which is never sent itself.
     pub(crate) bearer: HeaderValue,
 }
 
@@ -51,9 +72,21 @@ impl std::fmt::Debug for Key {
 
 impl Credential {
     pub(crate) fn new(secret: Secret) -> Self {
+        Self::of(secret, Form::Plain)
+    }
+
+    /// A key file, from which tokens are made, or a token. `check` says of a text whether it is a file, and what is wrong with it.
+    pub(crate) fn key_file(
+        secret: Secret,
+        check: impl Fn(&str) -> Option<Result<(), String>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::of(secret, Form::KeyFile(Box::new(check)))
+    }
+
+    fn of(secret: Secret, form: Form) -> Self {
         let written = written(&secret);
-        let key = read(&secret);
-        Self { secret, state: Mutex::new(State { written, key }) }
+        let key = read(&secret, &form);
+        Self { secret, form, state: Mutex::new(State { written, key }) }
     }
 
     /// The key as it is now.
@@ -66,14 +99,14 @@ impl Credential {
         if now != state.written || state.key.is_err() {
             // the status was taken first: a writing in between is seen the next time
             state.written = now;
-            state.key = read(&self.secret);
+            state.key = read(&self.secret, &self.form);
         }
         state.key.clone()
     }
 
     /// Reads again although nothing shows that it changed; `Some` when it is another key than `refused`.
     pub(crate) fn reread(&self, refused: &Key) -> Option<Arc<Key>> {
-        let key = read(&self.secret);
+        let key = read(&self.secret, &self.form);
         let mut state = self.lock();
         state.key = key;
         state.key.clone().ok().filter(|key| key.expose() != refused.expose())
@@ -89,8 +122,14 @@ fn written(secret: &Secret) -> Option<Written> {
     Some(Written { modified: metadata.modified().ok()?, length: metadata.len() })
 }
 
-fn read(secret: &Secret) -> Result<Arc<Key>, String> {
+fn read(secret: &Secret, form: &Form) -> Result<Arc<Key>, String> {
     let text = secret.resolve().map_err(|error| error.to_string())?;
+    if let Form::KeyFile(check) = form
+        && let Some(checked) = check(text.expose_secret())
+    {
+        checked.map_err(|problem| format!("secret from {secret} is no usable key file: {problem}"))?;
+        return Ok(Arc::new(Key { text, bearer: HeaderValue::from_static("") }));
+    }
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", text.expose_secret()))
         .map_err(|_| format!("secret from {secret} holds characters that no header can carry"))?;
     bearer.set_sensitive(true);

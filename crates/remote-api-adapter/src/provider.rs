@@ -12,6 +12,7 @@
 
 pub(crate) mod anthropic;
 pub(crate) mod exchange;
+pub(crate) mod gemini;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod http;

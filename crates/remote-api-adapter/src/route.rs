@@ -23,6 +23,7 @@ use crate::{
         Dialect, Disabled, Provider, Target,
         anthropic::Anthropic,
         exchange::Exchange,
+        gemini::{Gemini, KeyFile, Tokens},
         http::{Timeouts, Transport},
         openai::OpenAi,
     },
@@ -142,8 +143,13 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn speaking(self, dialect: impl Dialect) -> Box<dyn Provider> {
+        self.speaking_with(dialect, Credential::new)
+    }
+
+    /// [`Parts::speaking`] for a secret that is no plain key.
+    fn speaking_with(self, dialect: impl Dialect, credential: impl FnOnce(Secret) -> Credential) -> Box<dyn Provider> {
         let Self { name, headers, api_key, transport, clock } = self;
-        let (credential, clock) = (api_key.map(Credential::new), clock.clone());
+        let (credential, clock) = (api_key.map(credential), clock.clone());
         Box::new(Exchange { name: name.to_owned(), dialect, headers, credential, transport, clock })
     }
 }
@@ -153,7 +159,8 @@ fn connect(
     provider: config::Provider,
     clock: &Clock,
 ) -> Result<(Arc<Upstream>, Vec<config::Deployment>), config::Invalid> {
-    let config::Provider { name, kind, base_url, api_key, allow_private, headers, timeouts, .. } = provider;
+    let config::Provider { name, kind, base_url, api_key, place, allow_private, headers, timeouts, .. } =
+        provider;
     let client: Box<dyn Provider> =
         match Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https") {
             Ok(transport) => {
@@ -161,6 +168,16 @@ fn connect(
                 match kind {
                     Kind::OpenAi => parts.speaking(OpenAi::new(name.clone(), &base_url)?),
                     Kind::Anthropic => parts.speaking(Anthropic::new(name.clone(), &base_url)?),
+                    Kind::Gemini => parts.speaking(Gemini::ai_studio(name.clone(), base_url)),
+                    Kind::Vertex => {
+                        let place = place.ok_or_else(|| config::Invalid::new("vertex", "is missing"))?;
+                        let own = allow_private.then(|| base_url.clone());
+                        let tokens =
+                            Tokens::new(name.clone(), parts.transport.clone(), clock.clone(), own.clone());
+                        let dialect = Gemini::vertex(name.clone(), base_url, place, tokens);
+                        let check = move |text: &str| KeyFile::check(text, own.as_ref());
+                        parts.speaking_with(dialect, |secret| Credential::key_file(secret, check))
+                    }
                 }
             }
             Err(error) => Box::new(Disabled {

@@ -48,6 +48,10 @@ pub enum Kind {
     OpenAi,
     /// Anthropic's Messages API.
     Anthropic,
+    /// Google's Gemini API (AI Studio).
+    Gemini,
+    /// Google's Vertex AI.
+    Vertex,
 }
 
 impl Kind {
@@ -56,6 +60,9 @@ impl Kind {
         match self {
             Self::OpenAi => Some("https://api.openai.com/v1"),
             Self::Anthropic => Some("https://api.anthropic.com/v1"),
+            Self::Gemini => Some("https://generativelanguage.googleapis.com/v1beta"),
+            // depends on the location
+            Self::Vertex => None,
         }
     }
 }
@@ -84,6 +91,9 @@ pub struct ProviderSettings {
     /// OpenAI project to charge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
+    /// Vertex AI: where it runs. For that kind only, and needed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vertex: Option<VertexSettings>,
     /// Sent with each call; the values are never shown.
     #[serde(default)]
     pub extra_headers: BTreeMap<String, Hidden>,
@@ -95,6 +105,16 @@ pub struct ProviderSettings {
     pub retry: RetrySettings,
     /// The models to offer.
     pub deployments: Vec<DeploymentSettings>,
+}
+
+/// Where Vertex AI runs the models of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VertexSettings {
+    /// Id of the Google Cloud project that pays.
+    pub project: String,
+    /// A region such as `europe-west4`, one of the multi-regions `us` and `eu`, or `global`.
+    pub location: String,
 }
 
 /// How long each phase of a call may take, milliseconds.

@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod faults;
+mod google;
 mod outside;
 mod upstream;
 

@@ -191,3 +191,53 @@ fn secrets_do_not_come_out_of_the_settings_again() {
     assert!(!shown.contains("canary"), "{shown}");
     assert!(shown.contains("ACME_KEY"), "where the key is kept is no secret");
 }
+
+const VERTEX: &str = r#"
+[[providers]]
+name = "vertex"
+kind = "vertex"
+api_key = { file = "secrets/vertex.json" }
+vertex = { project = "example.com:my-project", location = "europe-west4" }
+[[providers.deployments]]
+model = "gemini-3.5-flash"
+context_length = 1048576
+capabilities = ["generate"]
+free = true
+"#;
+
+#[test]
+fn vertex_has_a_place_and_the_address_of_it() {
+    let providers = checked(VERTEX).unwrap();
+    assert_eq!(providers[0].base_url.as_str(), "https://europe-west4-aiplatform.googleapis.com/v1");
+    let place = providers[0].place.as_ref().unwrap();
+    assert_eq!((place.project.as_str(), place.location.as_str()), ("example.com:my-project", "europe-west4"));
+    let global = checked(&VERTEX.replace("europe-west4", "global")).unwrap();
+    assert_eq!(global[0].base_url.as_str(), "https://aiplatform.googleapis.com/v1");
+}
+
+#[test]
+fn slips_of_googles_services_are_named() {
+    let vertex_line = VERTEX.lines().find(|line| line.starts_with("vertex =")).unwrap();
+    let key_line = VERTEX.lines().find(|line| line.starts_with("api_key =")).unwrap();
+    let cases = [
+        (vertex_line, "", "providers[0].vertex"),
+        (key_line, "", "providers[0].api_key"),
+        ("kind = \"vertex\"", "kind = \"gemini\"", "providers[0].vertex"),
+        ("europe-west4", "evil.example/", "providers[0].vertex.location"),
+        ("europe-west4", "", "providers[0].vertex.location"),
+        ("example.com:my-project", "../other", "providers[0].vertex.project"),
+    ];
+    for (from, to, field) in cases {
+        assert_eq!(refused(&VERTEX.replacen(from, to, 1)), field, "{to}");
+    }
+}
+
+#[test]
+fn the_gemini_api_has_its_own_address() {
+    let toml = VERTEX.replace("kind = \"vertex\"", "kind = \"gemini\"");
+    let toml = toml.lines().filter(|line| !line.starts_with("vertex =")).collect::<Vec<_>>().join("\n");
+    assert_eq!(
+        checked(&toml).unwrap()[0].base_url.as_str(),
+        "https://generativelanguage.googleapis.com/v1beta"
+    );
+}

@@ -134,6 +134,41 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
+/// Implements `Deserialize` for a type whose unknown fields go to its `extra`: `$key` is the name of a field, `$map` its reader.
+macro_rules! fields_kept {
+    ($name:ident, $expecting:literal, |$this:ident, $key:ident, $map:ident| { $($arm:tt)* }) => {
+        impl<'de> ::serde::Deserialize<'de> for $name<'de> {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Seen;
+                impl<'de> ::serde::de::Visitor<'de> for Seen {
+                    type Value = $name<'de>;
+                    fn expecting(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                        f.write_str($expecting)
+                    }
+                    fn visit_map<A: ::serde::de::MapAccess<'de>>(
+                        self,
+                        mut $map: A,
+                    ) -> Result<$name<'de>, A::Error> {
+                        let mut $this = $name::default();
+                        while let Some($key) = $map.next_key::<$crate::provider::json::Text<'de>>()? {
+                            match &*$key {
+                                $($arm)*
+                                _ => {
+                                    let value = $map.next_value()?;
+                                    $this.extra.keep($key, value);
+                                }
+                            }
+                        }
+                        Ok($this)
+                    }
+                }
+                deserializer.deserialize_map(Seen)
+            }
+        }
+    };
+}
+pub(crate) use fields_kept;
+
 /// Checks that `json` is one JSON object and gives it back as it stands.
 ///
 /// # Errors
@@ -170,6 +205,11 @@ impl<'o> Object<'o> {
         self.empty = false;
         string(self.out, key);
         self.out.push(b':');
+    }
+
+    /// Whether a field of this name was written or reserved.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.keys.contains(&key)
     }
 
     /// Refuses carried fields of this name without writing one.

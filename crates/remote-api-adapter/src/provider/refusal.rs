@@ -16,7 +16,8 @@ const NAME_MAX: usize = 64;
 /// Shorter words are no keys.
 const KEY_MIN: usize = 8;
 /// How keys of the providers in use begin.
-const KEY_PREFIXES: [&str; 10] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "hf_", "AIza", "AKIA", "ASIA", "eyJ"];
+const KEY_PREFIXES: [&str; 12] =
+    ["sk-", "sk_", "pk-", "gsk_", "xai-", "hf_", "AIza", "AQ.", "ya29.", "AKIA", "ASIA", "eyJ"];
 
 /// An error as a provider tells it. Empty = not said.
 #[derive(Debug, Default)]
@@ -60,11 +61,22 @@ impl Refusal<'_> {
 
         // Out of credit comes as 402, as 429 (OpenAI) or as 400 (Anthropic); waiting does not help.
         let credit = ["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"];
-        if status == 402 || credit.into_iter().any(is) || text.contains("credit balance is too low") {
+        let broke = ["credit balance is too low", "prepayment credits are depleted"];
+        let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
+        if status == 402 || credit.into_iter().any(is) || says(&broke) {
+            return (Code::UpstreamAuth, Provider, true, false);
+        }
+        // Google refuses a key with 400, and an account (its country, its billing) with a precondition.
+        if ["API_KEY_INVALID", "FAILED_PRECONDITION"].into_iter().any(is) {
             return (Code::UpstreamAuth, Provider, true, false);
         }
         let context = ["context_length_exceeded", "exceed_context_size_error"];
-        if context.into_iter().any(is) || (status != 429 && text.contains("maximum context length")) {
+        let too_long = [
+            "maximum context length",
+            "exceeds the maximum number of tokens allowed",
+            "reduce the input token count",
+        ];
+        if context.into_iter().any(is) || (status != 429 && says(&too_long)) {
             return (Code::ContextLengthExceeded, Caller, false, false);
         }
         if ["unsupported_parameter", "unsupported_value"].into_iter().any(is) {

@@ -6,12 +6,12 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{self, IgnoredAny, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 use wire::v1;
 
-use crate::provider::json::{Fields, Text};
+use crate::provider::json::{Fields, Text, fields_kept as object};
 
 /// A chat completion or one chunk of it.
 #[derive(Debug, Default)]
@@ -142,37 +142,6 @@ impl CallPiece<'_> {
             extra_json: self.extra.into_json(),
         }
     }
-}
-
-/// Implements `Deserialize` for an object whose unknown fields are kept.
-macro_rules! object {
-    ($name:ident, $expecting:literal, |$this:ident, $key:ident, $map:ident| { $($arm:tt)* }) => {
-        impl<'de> Deserialize<'de> for $name<'de> {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Seen;
-                impl<'de> Visitor<'de> for Seen {
-                    type Value = $name<'de>;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($expecting)
-                    }
-                    fn visit_map<A: MapAccess<'de>>(self, mut $map: A) -> Result<$name<'de>, A::Error> {
-                        let mut $this = $name::default();
-                        while let Some($key) = $map.next_key::<Text<'de>>()? {
-                            match &*$key {
-                                $($arm)*
-                                _ => {
-                                    let value = $map.next_value()?;
-                                    $this.extra.keep($key, value);
-                                }
-                            }
-                        }
-                        Ok($this)
-                    }
-                }
-                deserializer.deserialize_map(Seen)
-            }
-        }
-    };
 }
 
 object!(Reply, "a chat completion", |reply, key, map| {
