@@ -1,6 +1,6 @@
 //! The configuration, checked whole before anything starts. Errors name the setting.
 
-use std::{net::IpAddr, time::Duration};
+use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 use domain::{
     id::{DeploymentId, ModelName, NodeId},
@@ -20,8 +20,8 @@ use crate::{
     price::Prices,
     provider::{MaxTokensField, Target, http::Timeouts},
     settings::{
-        AdapterSettings, Capability, DeploymentSettings, Kind, MaxTokens, ProviderSettings, RetrySettings,
-        TimeoutSettings,
+        AdapterSettings, BedrockSettings, Capability, DeploymentSettings, Kind, MaxTokens, ProviderSettings,
+        RetrySettings, TimeoutSettings,
     },
 };
 
@@ -41,6 +41,8 @@ pub(crate) struct Provider {
     pub(crate) kind: Kind,
     pub(crate) base_url: Url,
     pub(crate) api_key: Option<Secret>,
+    /// Present exactly for Bedrock.
+    pub(crate) bedrock: Option<BedrockSettings>,
     pub(crate) allow_private: bool,
     pub(crate) headers: HeaderMap,
     pub(crate) timeouts: Timeouts,
@@ -94,13 +96,8 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
             format!("is {start:?}, expected 1 to 32 letters, digits, `-` or `_`"),
         ));
     }
-    let Some(address) = written.base_url.as_deref().or(written.kind.public_base_url()) else {
-        return Err(Invalid::new(
-            "base_url",
-            "is missing, expected an address such as https://api.openai.com/v1",
-        ));
-    };
-    let base_url = base_url(address, written.allow_private)?;
+    let bedrock = bedrock(written)?;
+    let base_url = base_url(&address(written, bedrock)?, written.allow_private)?;
     if written.deployments.is_empty() {
         return Err(Invalid::new("deployments", "is empty, expected at least one"));
     }
@@ -120,6 +117,7 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
         kind: written.kind,
         base_url,
         api_key: written.api_key.clone(),
+        bedrock: bedrock.cloned(),
         allow_private: written.allow_private,
         headers: headers(written)?,
         timeouts: timeouts(&written.timeouts)?,
@@ -127,6 +125,52 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
         retry_budget_percent: written.retry.budget_percent,
         deployments,
     })
+}
+
+/// The configured address, else the dialect's own public one.
+fn address<'a>(
+    written: &'a ProviderSettings,
+    bedrock: Option<&BedrockSettings>,
+) -> Result<Cow<'a, str>, Invalid> {
+    if let Some(address) = written.base_url.as_deref().or(written.kind.public_base_url()) {
+        return Ok(Cow::Borrowed(address));
+    }
+    if let Some(bedrock) = bedrock {
+        return Ok(Cow::Owned(format!("https://bedrock-runtime.{}.amazonaws.com", bedrock.region)));
+    }
+    Err(Invalid::new("base_url", "is missing, expected an address such as https://api.openai.com/v1"))
+}
+
+/// Bedrock's own settings, where the provider is Bedrock.
+fn bedrock(written: &ProviderSettings) -> Result<Option<&BedrockSettings>, Invalid> {
+    let bedrock = match (written.kind, &written.bedrock) {
+        (Kind::Bedrock, Some(bedrock)) => bedrock,
+        (Kind::Bedrock, None) => {
+            return Err(Invalid::new("bedrock.region", "is missing, expected a region such as eu-central-1"));
+        }
+        (_, Some(_)) => {
+            return Err(Invalid::new("bedrock", "is given, expected it with kind = \"bedrock\" only"));
+        }
+        (_, None) => return Ok(None),
+    };
+    let region = &bedrock.region;
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !(1..=32).contains(&region.len()) || !region.chars().all(plain) {
+        let start: String = region.chars().take(40).collect();
+        return Err(Invalid::new(
+            "bedrock.region",
+            format!("is {start:?}, expected one such as eu-central-1"),
+        ));
+    }
+    let missing = |name: &str| Err(Invalid::new(name, "is missing, expected all parts of the access key"));
+    match (&bedrock.access_key_id, &bedrock.secret_access_key, &bedrock.session_token) {
+        (Some(_), Some(_), _) if written.api_key.is_some() => {
+            Err(Invalid::new("bedrock.access_key_id", "is given beside api_key, expected only one of them"))
+        }
+        (Some(_), Some(_), _) | (None, None, None) => Ok(Some(bedrock)),
+        (None, _, _) => missing("bedrock.access_key_id"),
+        (_, None, _) => missing("bedrock.secret_access_key"),
+    }
 }
 
 fn base_url(text: &str, allow_private: bool) -> Result<Url, Invalid> {

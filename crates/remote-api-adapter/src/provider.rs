@@ -10,6 +10,7 @@
 //!   └ Failure: nothing reached the caller, may be tried again   └ Fault: too late for that
 //! ```
 
+pub(crate) mod bedrock;
 pub(crate) mod exchange;
 #[cfg(test)]
 pub(crate) mod golden;

@@ -11,7 +11,7 @@ use domain::{
     resilience::retry::{Budget, Failure, Policy, Progress, Verdict},
     routing::{Capabilities, Tier},
 };
-use service_runtime::Clock;
+use service_runtime::{Clock, Secret};
 use tokio::sync::Semaphore;
 use wire::v1;
 
@@ -19,12 +19,12 @@ use crate::{
     config,
     credential::Credential,
     provider::{
-        Disabled, Provider, Target,
+        Disabled, Provider, Target, bedrock,
         exchange::Exchange,
         http::{Timeouts, Transport},
         openai::OpenAi,
     },
-    settings::Kind,
+    settings::{BedrockSettings, Kind},
 };
 
 /// Token of this service's executor subject: every adapter of a machine serves the same queue.
@@ -142,6 +142,25 @@ fn connect(
                 let (credential, clock) = (api_key.map(Credential::new), clock.clone());
                 Box::new(Exchange { name: name.clone(), dialect, headers, credential, transport, clock })
             }
+            (Ok(transport), Kind::Bedrock) => {
+                let (api_key, keys, region) = aws(api_key, provider.bedrock);
+                let translates = |deployment: &&config::Deployment| {
+                    deployment.capabilities.translate && !deployment.capabilities.generate
+                };
+                let translators = provider.deployments.iter().filter(translates);
+                let dialect = bedrock::Bedrock {
+                    name: name.clone(),
+                    base_url: base_url.as_str().trim_end_matches('/').to_owned(),
+                    region,
+                    keys,
+                    translators: translators.map(|it| it.target.upstream_model.clone()).collect(),
+                    clock: clock.clone(),
+                };
+                let (credential, clock) = (api_key.map(Credential::new), clock.clone());
+                let name = name.clone();
+                let exchange = Exchange { name, dialect, headers, credential, transport, clock };
+                Box::new(bedrock::Batched(exchange))
+            }
             (Err(error), _) => Box::new(Disabled {
                 reason: format!("{name}: no HTTPS client can be made: {:#}", anyhow::Error::new(error)),
             }),
@@ -154,6 +173,27 @@ fn connect(
         budget: Mutex::new(Budget::new(provider.retry_budget_percent, RETRY_BURST)),
     };
     Ok((Arc::new(upstream), provider.deployments))
+}
+
+/// What Bedrock is shown: an API key or what signs, whichever is configured, else whichever the environment has.
+fn aws(
+    api_key: Option<Secret>,
+    settings: Option<BedrockSettings>,
+) -> (Option<Secret>, Option<bedrock::Keys>, String) {
+    let Some(BedrockSettings { region, access_key_id, secret_access_key, session_token }) = settings else {
+        return (api_key, None, String::new());
+    };
+    if api_key.is_some() {
+        return (api_key, None, region);
+    }
+    if let Some((id, secret)) = access_key_id.zip(secret_access_key) {
+        return (None, Some(bedrock::Keys::new(id, secret, session_token)), region);
+    }
+    let token = Secret::env("AWS_BEARER_TOKEN_BEDROCK");
+    if token.resolve().is_ok() {
+        return (Some(token), None, region);
+    }
+    (None, Some(bedrock::Keys::of_environment()), region)
 }
 
 impl Route {

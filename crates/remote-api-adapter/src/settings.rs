@@ -46,6 +46,8 @@ impl Default for AdapterSettings {
 pub enum Kind {
     /// OpenAI's, also of Groq, vLLM, llama.cpp's server, LM Studio, Ollama and others.
     OpenAi,
+    /// AWS Bedrock's runtime.
+    Bedrock,
 }
 
 impl Kind {
@@ -53,6 +55,8 @@ impl Kind {
     pub(crate) const fn public_base_url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com/v1"),
+            // one in each region
+            Self::Bedrock => None,
         }
     }
 }
@@ -72,6 +76,9 @@ pub struct ProviderSettings {
     /// Its key; absent = none is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<Secret>,
+    /// Where and as whom Bedrock is called; for `kind = "bedrock"`, which needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bedrock: Option<BedrockSettings>,
     /// Permits plain HTTP and addresses on this machine and its networks.
     #[serde(default)]
     pub allow_private: bool,
@@ -92,6 +99,24 @@ pub struct ProviderSettings {
     pub retry: RetrySettings,
     /// The models to offer.
     pub deployments: Vec<DeploymentSettings>,
+}
+
+/// AWS's region and access key. Without a key and without `api_key` the environment is asked, by the names that AWS's own tools
+/// read: `AWS_BEARER_TOKEN_BEDROCK`, else `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, where set, `AWS_SESSION_TOKEN`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BedrockSettings {
+    /// As in `eu-central-1`: signatures are made for it, and the base URL follows from it unless it is given.
+    pub region: String,
+    /// Id of the access key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<Secret>,
+    /// Its secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<Secret>,
+    /// Token of a key that expires; absent for one that does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<Secret>,
 }
 
 /// How long each phase of a call may take, milliseconds.

@@ -1,5 +1,6 @@
 //! Attempts over real HTTP.
 
+mod bedrock;
 mod faults;
 mod outside;
 mod upstream;

@@ -11,3 +11,4 @@ mod golden;
 mod stream;
 
 pub(crate) use client::OpenAi;
+pub(crate) use encode::translation_instruction;
