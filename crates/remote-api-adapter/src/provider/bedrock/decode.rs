@@ -4,8 +4,9 @@
 //! not model is kept as it stands: blocks in their piece's `extra_json`, fields of the answer (`trace`, `performanceConfig`,
 //! `additionalModelResponseFields` …) in the end's. Dropped on purpose: roles, and `p`, which is padding.
 //!
-//! Reasoning is shown as text, and what has to be sent back of it (signed or redacted blocks) goes out once, in one piece
-//! before the end: `{"thinking_blocks": […]}` in Anthropic's words, in their order.
+//! Reasoning is shown as text, and what has to be sent back of it (signed or redacted blocks) goes out under `thinking_blocks`
+//! in Anthropic's words: in one piece before the first of what is said or called, and, of reasoning in between, with the call
+//! that it led to, so that it can be put back in its place.
 
 use domain::{fault::Fault, pricing::TokenUsage, units::Tokens};
 use serde::Deserialize;
@@ -55,18 +56,33 @@ pub(super) struct Tally {
     pub(super) usage: Option<TokenUsage>,
     /// Tool calls so far; the next one's index.
     tool_calls: u32,
-    /// JSON of blocks that have to be sent back, separated by commas.
+    /// JSON of blocks that have to be sent back and have not gone out, separated by commas.
     thinking: String,
+    /// Whether anything was said or called.
+    said: bool,
     /// Key and JSON value.
     extra: Vec<(String, String)>,
 }
 
 impl Tally {
-    /// Counts a tool call: its index.
-    pub(super) fn tool_call(&mut self) -> u32 {
+    /// Counts a tool call: its index, and the reasoning that belongs to it as a JSON list, if there is some.
+    pub(super) fn tool_call(&mut self, items: &mut Vec<v1::DeltaItem>) -> (u32, Option<String>) {
+        self.says(items);
         let index = self.tool_calls;
         self.tool_calls = index.saturating_add(1);
-        index
+        (index, self.take_thinking())
+    }
+
+    /// Something is said: reasoning that came before it goes first.
+    pub(super) fn says(&mut self, items: &mut Vec<v1::DeltaItem>) {
+        if !self.said {
+            self.said = true;
+            self.close(items);
+        }
+    }
+
+    fn take_thinking(&mut self) -> Option<String> {
+        (!self.thinking.is_empty()).then(|| format!("[{}]", std::mem::take(&mut self.thinking)))
     }
 
     /// Keeps a block of reasoning that has to be sent back.
@@ -128,10 +144,10 @@ impl Tally {
         Ok(())
     }
 
-    /// The piece with what has to be sent back, at the end of the message.
+    /// The piece with what has to be sent back and has not gone out.
     pub(super) fn close(&mut self, items: &mut Vec<v1::DeltaItem>) {
-        if !self.thinking.is_empty() {
-            let extra_json = format!("{{\"thinking_blocks\":[{}]}}", std::mem::take(&mut self.thinking));
+        if let Some(blocks) = self.take_thinking() {
+            let extra_json = format!("{{\"thinking_blocks\":{blocks}}}");
             items.push(v1::DeltaItem { extra_json, ..v1::DeltaItem::default() });
         }
     }

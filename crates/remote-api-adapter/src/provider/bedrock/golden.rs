@@ -83,8 +83,13 @@ fn conversation() -> Vec<Message> {
         // another provider said this, and its signature of the call means nothing here
         Message {
             tool_calls: vec![
-                called("call_1", "weather", r#"{"city": "Köln"}"#, r#"{"extra_content":{"google":{}}}"#),
-                called("call_2", "now", "", ""),
+                called("call_1", "weather", r#"{"city": "Köln"}"#, r#"{"extra_content":{"google":{}},"toolUseType":"server_tool_use"}"#),
+                called(
+                    "call_2",
+                    "now",
+                    "",
+                    r#"{"thinking_blocks":[{"type":"thinking","thinking":"and","signature":"YW5k"}]}"#,
+                ),
             ],
             extra_json: concat!(
                 r#"{"thinking_blocks":[{"type":"thinking","thinking":"hm \"so\"","signature":"c2ln"},"#,
@@ -101,9 +106,14 @@ fn conversation() -> Vec<Message> {
         },
         Message {
             tool_call_id: "call_2".to_owned(),
+            extra_json: r#"{"is_error":true}"#.to_owned(),
             ..says(Role::Tool, vec![json(r#"{"json":{"time":"12:00"}}"#)])
         },
         says(Role::System, vec![text("be quick")]),
+        Message {
+            extra_json: r#"{"refusal":"I will not.","reasoning_content":"unsigned","annotations":[{}]}"#.to_owned(),
+            ..says(Role::Assistant, Vec::new())
+        },
         says(Role::User, vec![text("and now?")]),
     ]
 }
@@ -174,6 +184,12 @@ fn requests_become_converse_and_invoke_bodies() {
     let none = Generate { tool_choice: Some(ToolChoice::None), tools, ..plain() };
     let profile =
         "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/global.anthropic.claude-opus-4-6-v1";
+    let thought = Message {
+        extra_json: r#"{"reasoning_content":"it is 4"}"#.to_owned(),
+        ..says(Role::Assistant, vec![text("4")])
+    };
+    let thought =
+        Generate { messages: [plain().messages, vec![thought], plain().messages].concat(), ..plain() };
     let effort = Generate { envelope: envelope(r#"{"reasoning_effort":"high"}"#), ..plain() };
     let cases = [
         ("plain", Request::Generate(plain()), "meta.llama3-3-70b-instruct-v1:0"),
@@ -181,6 +197,7 @@ fn requests_become_converse_and_invoke_bodies() {
         ("required-nova", Request::Generate(required), "us.amazon.nova-pro-v1:0"),
         ("named", Request::Generate(named), CLAUDE),
         ("no-tool", Request::Generate(none), CLAUDE),
+        ("thought-open-weights", Request::Generate(thought), "openai.gpt-oss-120b-1:0"),
         ("effort-profile", Request::Generate(effort), profile),
         ("translate", translate(Some("de"), "pt-BR", ""), CLAUDE),
         ("translate-nllb", translate(Some("de-AT"), "zh-TW", r#"{"num_beams":4}"#), NLLB),
@@ -237,7 +254,7 @@ fn what_bedrock_cannot_do_is_refused_by_name_and_may_go_elsewhere() {
         (sampled(Sampling { seed: Some(1), ..Sampling::default() }), "seed"),
         (sampled(Sampling { presence_penalty: Some(0.1), ..Sampling::default() }), "presence_penalty"),
         (image("https://example.com/a.png", ""), "messages[0].content[0].image_url.url"),
-        (image("data:image/png;base64,AA==", "high"), "messages[0].content[0].image_url.detail"),
+        (image("data:image/png;base64,AA==", "low"), "messages[0].content[0].image_url.detail"),
         (image("data:image/tiff;base64,AA==", ""), "messages[0].content[0].image_url.url"),
         (said(json(r#"{"type":"refusal","refusal":"no"}"#)), "messages[0].content[0].type"),
         (said(json(r#"{"type":"file","file":{"file_id":"f"}}"#)), "messages[0].content[0].file"),
@@ -247,7 +264,7 @@ fn what_bedrock_cannot_do_is_refused_by_name_and_may_go_elsewhere() {
             "messages[0].content[0].cache_control",
         ),
         (message(Role::User, r#"{"weight":1}"#), "messages[0].weight"),
-        (message(Role::Assistant, r#"{"reasoning_content":"hm"}"#), "messages[0].reasoning_content"),
+        (message(Role::Assistant, r#"{"audio":{"id":"a"}}"#), "messages[0].audio"),
         (
             Generate {
                 messages: vec![Message { name: "ann".to_owned(), ..says(Role::User, vec![text("a")]) }],

@@ -85,7 +85,7 @@ impl Decoder {
                     block.start(provider, &kind, value, tally, items)?;
                 }
                 for (kind, value) in event.delta.into_entries() {
-                    block.delta(provider, &kind, value, items)?;
+                    block.delta(provider, &kind, value, tally, items)?;
                 }
             }
             "contentBlockStop" => {

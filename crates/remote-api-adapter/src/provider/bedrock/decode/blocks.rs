@@ -6,7 +6,13 @@ use serde_json::value::RawValue;
 use wire::v1;
 
 use super::{Tally, parse, text};
-use crate::provider::json::{Fields, Object, Text};
+use crate::provider::{
+    bedrock::error::broken,
+    json::{Fields, Object, Text},
+};
+
+/// Most bytes of reasoning that are kept to be sent back.
+const THOUGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A block that has begun.
 #[derive(Debug, Default)]
@@ -72,10 +78,11 @@ impl Block {
         provider: &str,
         kind: &str,
         value: &RawValue,
+        tally: &mut Tally,
         items: &mut Vec<v1::DeltaItem>,
     ) -> Result<(), Fault> {
         match kind {
-            "text" => say(items, text(provider, value)?),
+            "text" => say(tally, items, text(provider, value)?),
             "toolUse" => {
                 let more: ToolUse<'_> = parse(provider, value)?;
                 let arguments = more.input.map(|input| text(provider, input)).transpose()?;
@@ -83,7 +90,7 @@ impl Block {
                     self.argue(arguments.into_string(), items);
                 }
             }
-            "reasoningContent" => self.reason(provider, parse(provider, value)?, items)?,
+            "reasoningContent" => self.reason(provider, parse(provider, value)?, tally, items)?,
             kind => items.push(other(kind, value)),
         }
         Ok(())
@@ -102,7 +109,7 @@ impl Block {
         items: &mut Vec<v1::DeltaItem>,
     ) -> Result<(), Fault> {
         match kind {
-            "text" => say(items, text(provider, value)?),
+            "text" => say(tally, items, text(provider, value)?),
             "toolUse" => {
                 let used: ToolUse<'_> = parse(provider, value)?;
                 self.call(&used, used.input.map_or("{}", RawValue::get), tally, items);
@@ -110,7 +117,7 @@ impl Block {
             "reasoningContent" => {
                 for (key, value) in parse::<Fields<'_>>(provider, value)?.into_entries() {
                     match &*key {
-                        "reasoningText" => self.reason(provider, parse(provider, value)?, items)?,
+                        "reasoningText" => self.reason(provider, parse(provider, value)?, tally, items)?,
                         "redactedContent" => self.redacted.push(text(provider, value)?.into_string()),
                         key => items.push(other(key, value)),
                     }
@@ -129,7 +136,9 @@ impl Block {
                     text: Option<Text<'a>>,
                 }
                 let cited: Cited<'_> = parse(provider, value)?;
-                cited.content.into_iter().filter_map(|said| said.text).for_each(|text| say(items, text));
+                for text in cited.content.into_iter().filter_map(|said| said.text) {
+                    say(tally, items, text);
+                }
                 items.push(other(kind, value));
             }
             kind => items.push(other(kind, value)),
@@ -170,13 +179,18 @@ impl Block {
         tally: &mut Tally,
         items: &mut Vec<v1::DeltaItem>,
     ) {
-        let index = tally.tool_call();
+        let (index, thinking) = tally.tool_call(items);
         self.tool = Some(Tool { index, argued: !arguments.is_empty() });
         let owned = |text: &Option<Text<'_>>| text.as_deref().unwrap_or_default().to_owned();
         let mut extra = Vec::new();
-        if let Some(kind) = used.kind {
+        if used.kind.is_some() || thinking.is_some() {
             let mut object = Object::begin(&mut extra);
-            object.raw("toolUseType", kind.get());
+            if let Some(kind) = used.kind {
+                object.raw("toolUseType", kind.get());
+            }
+            if let Some(blocks) = &thinking {
+                object.raw("thinking_blocks", blocks);
+            }
             object.end();
         }
         let call = v1::ToolCallDelta {
@@ -200,8 +214,14 @@ impl Block {
         &mut self,
         provider: &str,
         fields: Fields<'_>,
+        tally: &Tally,
         items: &mut Vec<v1::DeltaItem>,
     ) -> Result<(), Fault> {
+        let held =
+            tally.thinking.len() + self.thought.len() + self.redacted.iter().map(String::len).sum::<usize>();
+        if held > THOUGHT_BYTES_MAX {
+            return Err(broken(format!("{provider} sent more than {THOUGHT_BYTES_MAX} bytes of reasoning")));
+        }
         for (key, value) in fields.into_entries() {
             match &*key {
                 "text" => {
@@ -221,8 +241,9 @@ impl Block {
     }
 }
 
-fn say(items: &mut Vec<v1::DeltaItem>, text: Text<'_>) {
+fn say(tally: &mut Tally, items: &mut Vec<v1::DeltaItem>, text: Text<'_>) {
     if !text.is_empty() {
+        tally.says(items);
         items.push(v1::DeltaItem { text: text.into_string(), ..v1::DeltaItem::default() });
     }
 }

@@ -2,12 +2,12 @@
 
 use domain::{
     fault::Fault,
-    inference::{Part, PartContent, ToolCall},
+    inference::{Part, PartContent},
 };
 use serde::Deserialize;
 
 use super::unsupported;
-use crate::provider::json::{self, Fields, Object, Text};
+use crate::provider::json::{Fields, Object, Text};
 
 mod media;
 
@@ -192,26 +192,4 @@ fn native<'a>(blocks: &mut Blocks<'_>, json: &'a str, path: &str) -> Result<Opti
         }
     }
     Ok(control)
-}
-
-/// A call that the model made.
-pub(super) fn tool_use(blocks: &mut Blocks<'_>, call: &ToolCall, path: &str) -> Result<(), Fault> {
-    let extras = Fields::parse(path, &call.extra_json)?;
-    // another provider's signature of the call means nothing here
-    let foreign = |key: &str| key == "extra_content";
-    if let Some((key, _)) = extras.iter().find(|(key, value)| !foreign(key) && value.get() != "null") {
-        let problem = "is given, but Converse has no such field of a call; expected none";
-        return Err(unsupported(&format!("{path}.{key}"), problem));
-    }
-    let mut block = Object::begin(blocks.next());
-    let mut used = Object::begin(block.nested("toolUse"));
-    used.text("toolUseId", &call.id);
-    used.text("name", &call.name);
-    let arguments = call.arguments_json.trim();
-    let input =
-        if arguments.is_empty() { "{}" } else { json::object(&format!("{path}.arguments"), arguments)? };
-    used.raw("input", input);
-    used.end();
-    block.end();
-    Ok(())
 }

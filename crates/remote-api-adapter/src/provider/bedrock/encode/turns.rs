@@ -5,7 +5,7 @@
 
 use domain::{
     fault::Fault,
-    inference::{Message, Role},
+    inference::{Message, Role, ToolCall},
 };
 use serde::Deserialize;
 
@@ -99,8 +99,11 @@ fn message(
             extras.refuse_others(path)?;
             reasoning(content, &extras, path, family)?;
             blocks::parts(content, &message.content, path, Place::Assistant)?;
+            if let Some(text) = extras.refusal {
+                content.text(&said(text, &format!("{path}.refusal"))?);
+            }
             for (at, call) in message.tool_calls.iter().enumerate() {
-                blocks::tool_use(content, call, &format!("{path}.tool_calls[{at}]"))?;
+                tool_use(content, call, &format!("{path}.tool_calls[{at}]"))?;
             }
         }
         Role::System | Role::Developer | Role::User => {
@@ -146,6 +149,9 @@ fn tool_result(
     let mut parts = Blocks::begin(result.nested("content"));
     let cached = blocks::parts(&mut parts, &message.content, path, Place::ToolResult)?;
     parts.end();
+    if extras.is_error {
+        result.text("status", "error");
+    }
     // its own: `status`
     result.carry(path, &extras.others)?;
     result.end();
@@ -156,7 +162,7 @@ fn tool_result(
     Ok(())
 }
 
-/// Reasoning of an earlier turn, which Claude wants back as it was signed.
+/// Reasoning of an earlier turn. Claude reads its own signed blocks only; the makers of others take their text back.
 fn reasoning(
     content: &mut Blocks<'_>,
     extras: &MessageExtras<'_>,
@@ -164,32 +170,62 @@ fn reasoning(
     family: Family,
 ) -> Result<(), Fault> {
     if let Some(blocks) = extras.thinking_blocks {
-        let field = format!("{path}.thinking_blocks");
-        let blocks: Vec<Thinking<'_>> = serde_json::from_str(blocks).map_err(|error| {
-            let message = format!(
-                "{field} cannot be read ({:?} error in column {}), expected a list of thinking and redacted_thinking blocks",
-                error.classify(),
-                error.column()
-            );
-            Fault::invalid(field.as_str(), message)
-        })?;
-        for block in blocks {
-            block.write(content);
+        return thinking(content, blocks, &format!("{path}.thinking_blocks"));
+    }
+    if let Some(text) = extras.reasoning_content.filter(|_| !matches!(family, Family::Claude(..))) {
+        let text = said(text, &format!("{path}.reasoning_content"))?;
+        if !text.is_empty() {
+            Thinking::Thinking { thinking: text, signature: None }.write(content);
         }
-        return Ok(());
     }
-    let Some(text) = extras.reasoning_content else { return Ok(()) };
-    let field = format!("{path}.reasoning_content");
-    if matches!(family, Family::Claude(..)) {
-        let problem =
-            "is given without its signature; expected thinking_blocks as they were answered, or none";
-        return Err(unsupported(&field, problem));
+    Ok(())
+}
+
+fn said<'a>(json: &'a str, field: &str) -> Result<Text<'a>, Fault> {
+    serde_json::from_str(json).map_err(|_| Fault::invalid(field, format!("{field} is no text, expected one")))
+}
+
+/// Blocks of reasoning as they were answered.
+fn thinking(content: &mut Blocks<'_>, blocks: &str, field: &str) -> Result<(), Fault> {
+    let blocks: Vec<Thinking<'_>> = serde_json::from_str(blocks).map_err(|error| {
+        let message = format!(
+            "{field} cannot be read ({:?} error in column {}), expected a list of thinking and redacted_thinking blocks",
+            error.classify(),
+            error.column()
+        );
+        Fault::invalid(field, message)
+    })?;
+    blocks.iter().for_each(|block| block.write(content));
+    Ok(())
+}
+
+/// A call that the model made, after the reasoning that led to it.
+fn tool_use(content: &mut Blocks<'_>, call: &ToolCall, path: &str) -> Result<(), Fault> {
+    let (signed, extras) = Fields::parse(path, &call.extra_json)?.split("thinking_blocks");
+    // another provider's signature of the call means nothing here
+    let (_, extras) = extras.split("extra_content");
+    // of a tool that the provider ran itself
+    let (kinds, extras) = extras.split("toolUseType");
+    if let Some((key, _)) = extras.iter().find(|(_, value)| value.get() != "null") {
+        let problem = "is given, but Converse has no such field of a call; expected none";
+        return Err(unsupported(&format!("{path}.{key}"), problem));
     }
-    let text: Text<'_> = serde_json::from_str(text)
-        .map_err(|_| Fault::invalid(field.as_str(), format!("{field} is no text, expected one")))?;
-    if !text.is_empty() {
-        Thinking::Thinking { thinking: text, signature: None }.write(content);
+    for blocks in signed {
+        thinking(content, blocks.get(), &format!("{path}.thinking_blocks"))?;
     }
+    let mut block = Object::begin(content.next());
+    let mut used = Object::begin(block.nested("toolUse"));
+    used.text("toolUseId", &call.id);
+    used.text("name", &call.name);
+    let arguments = call.arguments_json.trim();
+    let input =
+        if arguments.is_empty() { "{}" } else { json::object(&format!("{path}.arguments"), arguments)? };
+    used.raw("input", input);
+    for kind in kinds.iter().take(1) {
+        used.raw("type", kind.get());
+    }
+    used.end();
+    block.end();
     Ok(())
 }
 
@@ -229,37 +265,43 @@ impl Thinking<'_> {
     }
 }
 
+/// By-products of an answer that no provider reads when it is sent back.
+const BY_PRODUCTS: [&str; 4] = ["reasoning_details", "extra_content", "annotations", "citations"];
+
 /// Fields of a message that the domain does not model.
+#[derive(Default)]
 struct MessageExtras<'a> {
     /// JSON of a list.
     thinking_blocks: Option<&'a str>,
     /// JSON of a text.
     reasoning_content: Option<&'a str>,
+    /// JSON of a text.
+    refusal: Option<&'a str>,
     cache_control: Option<&'a str>,
+    /// Of a tool's answer.
+    is_error: bool,
     others: Fields<'a>,
 }
 
 impl<'a> MessageExtras<'a> {
     fn read(message: &'a Message, path: &str) -> Result<Self, Fault> {
-        let mut extras = Self {
-            thinking_blocks: None,
-            reasoning_content: None,
-            cache_control: None,
-            others: Fields::default(),
-        };
+        let mut extras = Self::default();
         for (key, value) in Fields::parse(path, &message.extra_json)?.into_entries() {
             // clients send answers back as they came: what says nothing is no field
             if matches!(value.get(), "null" | "[]" | "{}") {
                 continue;
             }
-            match &*key {
-                "thinking_blocks" if message.role == Role::Assistant => {
-                    extras.thinking_blocks = Some(value.get())
-                }
-                "reasoning_content" | "reasoning" if message.role == Role::Assistant => {
+            match (message.role, &*key) {
+                (Role::Assistant, "thinking_blocks") => extras.thinking_blocks = Some(value.get()),
+                (Role::Assistant, "reasoning_content" | "reasoning") => {
                     extras.reasoning_content = Some(value.get());
                 }
-                "cache_control" => extras.cache_control = Some(value.get()),
+                (Role::Assistant, "refusal") => extras.refusal = Some(value.get()),
+                (Role::Assistant, key) if BY_PRODUCTS.contains(&key) => {}
+                (Role::Tool, "is_error") if matches!(value.get(), "true" | "false") => {
+                    extras.is_error = value.get() == "true";
+                }
+                (_, "cache_control") => extras.cache_control = Some(value.get()),
                 _ => extras.others.keep(key, value),
             }
         }

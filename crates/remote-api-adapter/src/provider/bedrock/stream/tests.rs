@@ -56,6 +56,17 @@ fn blocks_that_never_end_are_bounded() {
 }
 
 #[test]
+fn reasoning_that_never_ends_is_bounded() {
+    let text = "x".repeat(64 * 1024);
+    let line =
+        format!("event contentBlockDelta {{\"delta\":{{\"reasoningContent\":{{\"text\":\"{text}\"}}}}}}\n");
+    let frame = golden::framed(&line);
+    let (mut decoder, mut items) = (Decoder::new("acme"), Vec::new());
+    let fed = (0..200).try_for_each(|_| decoder.feed(&frame, &mut items));
+    assert!(fed.unwrap_err().message.contains("reasoning"));
+}
+
+#[test]
 fn a_broken_event_does_not_repeat_what_was_said() {
     let stream = golden::framed("event contentBlockDelta {\"delta\":{\"text\":{\"secret prompt\":1}}}");
     let fault = golden::read(&[&stream]).1.unwrap_err();

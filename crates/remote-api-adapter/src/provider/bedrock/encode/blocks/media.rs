@@ -54,11 +54,12 @@ fn block(blocks: &mut Blocks<'_>, kind: &'static str, format: &str, name: Option
 
 /// A picture of the domain.
 pub(super) fn picture(blocks: &mut Blocks<'_>, url: &str, detail: &str, path: &str) -> Result<(), Fault> {
-    if !matches!(detail, "" | "auto") {
+    // pictures are read as they are
+    if !matches!(detail, "" | "auto" | "high") {
         let field = format!("{path}.image_url.detail");
         return Err(unsupported(
             &field,
-            &format!("is {detail:?}, but Converse has no such setting; expected auto"),
+            &format!("is {detail:?}, but Converse has no such setting; expected auto or high"),
         ));
     }
     let field = format!("{path}.image_url.url");

@@ -22,6 +22,7 @@ enum Effort {
     Medium,
     High,
     ExtraHigh,
+    Max,
 }
 
 /// The model's fields for an effort: names and JSON.
@@ -43,24 +44,29 @@ pub(super) fn effort(
         "\"medium\"" => Effort::Medium,
         "\"high\"" => Effort::High,
         "\"xhigh\"" => Effort::ExtraHigh,
-        _ => return refused("none, minimal, low, medium, high or xhigh"),
+        "\"max\"" => Effort::Max,
+        _ => return refused("none, minimal, low, medium, high, xhigh or max"),
     };
     let low_to_high = match effort {
         Effort::Minimal | Effort::Low => Some("low"),
         Effort::Medium => Some("medium"),
         Effort::High => Some("high"),
-        Effort::None | Effort::ExtraHigh => None,
+        Effort::None | Effort::ExtraHigh | Effort::Max => None,
     };
     match family {
         Family::Claude(major, minor) if (major, minor) >= (4, 6) => match (effort, low_to_high) {
-            (_, Some(level)) => Ok(adaptive(level)),
-            (Effort::ExtraHigh, _) if (major, minor) >= (4, 7) => Ok(adaptive("xhigh")),
-            (Effort::ExtraHigh, _) => refused("at most high: the model has no more"),
+            (_, Some(level)) => Ok(adaptive(level, (major, minor))),
+            (Effort::Max, _) => Ok(adaptive("max", (major, minor))),
+            (Effort::ExtraHigh, _) if (major, minor) >= (4, 7) => Ok(adaptive("xhigh", (major, minor))),
+            (Effort::ExtraHigh, _) => refused("high or max: the model has nothing between them"),
             // up to 4.8 nothing is thought unless it is asked for
             _ if major == 4 => Ok(Vec::new()),
             _ => refused("an effort: the model cannot be kept from thinking"),
         },
-        Family::Claude(major, minor) if (major, minor) >= (3, 7) => budget(effort, max_tokens),
+        Family::Claude(major, minor) if (major, minor) >= (3, 7) => match effort {
+            Effort::ExtraHigh | Effort::Max => refused("at most high: the model has no more"),
+            effort => budget(effort, max_tokens),
+        },
         Family::Nova2 => match (effort, low_to_high) {
             (Effort::None, _) => Ok(vec![("reasoningConfig", r#"{"type":"disabled"}"#.to_owned())]),
             (_, Some(level)) => {
@@ -78,9 +84,11 @@ pub(super) fn effort(
     }
 }
 
-fn adaptive(level: &str) -> Vec<(&'static str, String)> {
+/// From 4.7 on the thinking is shown only where that is asked for.
+fn adaptive(level: &str, version: (u32, u32)) -> Vec<(&'static str, String)> {
+    let shown = if version >= (4, 7) { r#","display":"summarized""# } else { "" };
     vec![
-        ("thinking", r#"{"type":"adaptive"}"#.to_owned()),
+        ("thinking", format!(r#"{{"type":"adaptive"{shown}}}"#)),
         ("output_config", format!(r#"{{"effort":"{level}"}}"#)),
     ]
 }
@@ -91,8 +99,7 @@ fn budget(effort: Effort, max_tokens: Option<u32>) -> Result<Vec<(&'static str, 
         Effort::None => return Ok(Vec::new()),
         Effort::Minimal | Effort::Low => BUDGET_MIN,
         Effort::Medium => 4_096,
-        Effort::High => 16_384,
-        Effort::ExtraHigh => 32_768,
+        Effort::High | Effort::ExtraHigh | Effort::Max => 16_384,
     };
     let budget = match max_tokens {
         Some(bound) if bound <= BUDGET_MIN => {
@@ -128,7 +135,7 @@ mod tests {
                 "xhigh",
                 Family::Claude(5, 0),
                 None,
-                r#"thinking={"type":"adaptive"} output_config={"effort":"xhigh"}"#,
+                r#"thinking={"type":"adaptive","display":"summarized"} output_config={"effort":"xhigh"}"#,
             ),
             ("none", Family::Claude(4, 7), None, ""),
             ("medium", Family::Claude(4, 5), None, r#"thinking={"type":"enabled","budget_tokens":4096}"#),
@@ -154,7 +161,8 @@ mod tests {
             ("high", Family::Claude(3, 5), None, "reasoning_effort"),
             ("none", Family::Claude(5, 0), None, "reasoning_effort"),
             ("xhigh", Family::Claude(4, 6), None, "reasoning_effort"),
-            ("xhigh", Family::Nova2, None, "reasoning_effort"),
+            ("xhigh", Family::Claude(4, 5), None, "reasoning_effort"),
+            ("max", Family::Nova2, None, "reasoning_effort"),
             ("none", Family::GptOss, None, "reasoning_effort"),
             ("low", Family::Other, None, "reasoning_effort"),
             ("lots", Family::Claude(4, 6), None, "reasoning_effort"),
