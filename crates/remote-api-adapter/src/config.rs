@@ -1,5 +1,7 @@
 //! The configuration, checked whole before anything starts. Errors name the setting.
 
+mod kinds;
+
 use std::{net::IpAddr, time::Duration};
 
 use domain::{
@@ -20,8 +22,8 @@ use crate::{
     price::Prices,
     provider::{MaxTokensField, Target, gemini::Place, http::Timeouts},
     settings::{
-        AdapterSettings, Capability, DeploymentSettings, Kind, MaxTokens, ProviderSettings, RetrySettings,
-        TimeoutSettings, VertexSettings,
+        AdapterSettings, BedrockSettings, Capability, DeploymentSettings, Kind, MaxTokens, ProviderSettings,
+        RetrySettings, TimeoutSettings,
     },
 };
 
@@ -45,6 +47,8 @@ pub(crate) struct Provider {
     pub(crate) api_key: Option<Secret>,
     /// For Vertex AI, and only there.
     pub(crate) place: Option<Place>,
+    /// Present exactly for Bedrock.
+    pub(crate) bedrock: Option<BedrockSettings>,
     pub(crate) allow_private: bool,
     pub(crate) headers: HeaderMap,
     pub(crate) timeouts: Timeouts,
@@ -98,18 +102,9 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
             format!("is {start:?}, expected 1 to 32 letters, digits, `-` or `_`"),
         ));
     }
-    let place = place(written)?;
-    let public = || match &place {
-        Some(place) => Some(place.base_url()),
-        None => written.kind.public_base_url().map(str::to_owned),
-    };
-    let Some(address) = written.base_url.clone().or_else(public) else {
-        return Err(Invalid::new(
-            "base_url",
-            "is missing, expected an address such as https://api.openai.com/v1",
-        ));
-    };
-    let base_url = base_url(&address, written.allow_private)?;
+    let place = kinds::place(written)?;
+    let bedrock = kinds::bedrock(written)?;
+    let base_url = base_url(&kinds::address(written, place.as_ref(), bedrock)?, written.allow_private)?;
     if written.deployments.is_empty() {
         return Err(Invalid::new("deployments", "is empty, expected at least one"));
     }
@@ -130,6 +125,7 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
         base_url,
         api_key: written.api_key.clone(),
         place,
+        bedrock: bedrock.cloned(),
         allow_private: written.allow_private,
         headers: headers(written)?,
         timeouts: timeouts(&written.timeouts)?,
@@ -137,35 +133,6 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
         retry_budget_percent: written.retry.budget_percent,
         deployments,
     })
-}
-
-/// Where Vertex AI runs; the parts become parts of an address.
-fn place(written: &ProviderSettings) -> Result<Option<Place>, Invalid> {
-    let VertexSettings { project, location } = match (&written.vertex, written.kind) {
-        (Some(vertex), Kind::Vertex) => vertex,
-        (None, Kind::Vertex) => {
-            return Err(Invalid::new("vertex", "is missing, expected project and location"));
-        }
-        (Some(_), _) => return Err(Invalid::new("vertex", "is given, expected it for the kind vertex only")),
-        (None, _) => return Ok(None),
-    };
-    if written.api_key.is_none() {
-        let problem = "is missing, expected a service account's key file or an access token";
-        return Err(Invalid::new("api_key", problem));
-    }
-    let named = |field: &str, text: &str, more: &[char], expected: &str| {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || more.contains(&c);
-        if (1..=63).contains(&text.len()) && text.chars().all(plain) {
-            return Ok(text.to_owned());
-        }
-        let start: String = text.chars().take(40).collect();
-        Err(Invalid::new(field, format!("is {start:?}, expected {expected}")))
-    };
-    Ok(Some(Place {
-        // older projects stand under a domain: `example.com:name`
-        project: named("vertex.project", project, &['.', ':'], "the id of a project")?,
-        location: named("vertex.location", location, &[], "a region, us, eu or global")?,
-    }))
 }
 
 fn base_url(text: &str, allow_private: bool) -> Result<Url, Invalid> {

@@ -5,13 +5,14 @@
 //!
 //! - [`settings`] as written, [`config`] as checked; [`price`] the price table.
 //! - `provider` the seam, one folder for each dialect; `network` which addresses may be reached; `credential` keys.
-//! - `route` the deployments; `attempt` one attempt with its retries and its cost; `metrics` what is counted.
+//! - `connect` how each kind of provider is reached; `route` the deployments; `attempt` one attempt with its retries and its cost; `metrics` what is counted.
 //!
 //! Invariants: a call is repeated only while nothing of its answer was used; a stream that was cut never ends as a success;
 //! keys and prompts reach no log, error or metric; connections go to configured hosts only.
 
 mod attempt;
 pub mod config;
+mod connect;
 mod credential;
 mod metrics;
 mod network;

@@ -288,7 +288,7 @@ mod tests {
         let price = prices.get("anthropic", "claude-opus-5-5").unwrap().check("price", true).unwrap();
         assert_eq!(price.cache_write, Some(Money::picodollars(5_000_000)));
         for ((_, model), price) in &prices.0 {
-            let embeds = model.contains("embedding");
+            let embeds = model.contains("embed");
             assert!(price.check(model, !embeds).is_ok(), "{model} lacks a price");
         }
     }

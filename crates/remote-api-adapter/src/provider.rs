@@ -11,6 +11,7 @@
 //! ```
 
 pub(crate) mod anthropic;
+pub(crate) mod bedrock;
 pub(crate) mod exchange;
 pub(crate) mod gemini;
 #[cfg(test)]
@@ -153,12 +154,23 @@ pub(crate) trait Dialect: Send + Sync + 'static {
         key: Option<&'a Key>,
     ) -> BoxFuture<'a, Result<(), Failure>>;
 
+    /// Whether the dialect itself has what it needs for a call, beside the key; otherwise why not, for people.
+    ///
+    /// # Errors
+    /// Why it cannot be called.
+    fn available(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// What a response without success means. `provider` is the configured name, `key` what must not be repeated.
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure;
 }
 
 /// Reads one answer: bytes in, pieces out. Pure.
 pub(crate) trait Reader: Send {
+    /// The headers of the answer, before its body. Most dialects say nothing of weight there.
+    fn head(&mut self, _headers: &HeaderMap) {}
+
     /// An answer in one body; also of a server that answers whole although it was asked to stream.
     ///
     /// # Errors

@@ -11,23 +11,13 @@ use domain::{
     resilience::retry::{Budget, Failure, Policy, Progress, Verdict},
     routing::{Capabilities, Tier},
 };
-use reqwest::header::HeaderMap;
-use service_runtime::{Clock, Secret};
+use service_runtime::Clock;
 use tokio::sync::Semaphore;
 use wire::v1;
 
 use crate::{
-    config,
-    credential::Credential,
-    provider::{
-        Dialect, Disabled, Provider, Target,
-        anthropic::Anthropic,
-        exchange::Exchange,
-        gemini::{Gemini, KeyFile, Tokens},
-        http::{Timeouts, Transport},
-        openai::OpenAi,
-    },
-    settings::Kind,
+    config, connect,
+    provider::{Provider, Target, http::Timeouts},
 };
 
 /// Token of this service's executor subject: every adapter of a machine serves the same queue.
@@ -45,6 +35,17 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    fn new(
+        mut provider: config::Provider,
+        clock: &Clock,
+    ) -> Result<(Arc<Self>, Vec<config::Deployment>), config::Invalid> {
+        let deployments = std::mem::take(&mut provider.deployments);
+        let (name, timeouts, retry) = (provider.name.clone(), provider.timeouts, provider.retry);
+        let budget = Mutex::new(Budget::new(provider.retry_budget_percent, RETRY_BURST));
+        let provider = connect::connect(provider, &deployments, clock)?;
+        Ok((Arc::new(Self { name, provider, timeouts, retry, budget }), deployments))
+    }
+
     /// A new call, which earns a part of a retry.
     pub(crate) fn called(&self) {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).deposit();
@@ -89,7 +90,7 @@ impl Routes {
     ) -> anyhow::Result<Self> {
         let (mut by_id, mut upstreams) = (HashMap::new(), Vec::new());
         for provider in providers {
-            let (upstream, deployments) = connect(provider, clock)?;
+            let (upstream, deployments) = Upstream::new(provider, clock)?;
             upstreams.push(Arc::clone(&upstream));
             for deployment in deployments {
                 let route = Route::new(deployment, &machine, Arc::clone(&upstream));
@@ -130,68 +131,6 @@ impl Routes {
         deployments.sort_by(|a, b| a.id.cmp(&b.id));
         deployments
     }
-}
-
-/// What a provider's client is made of, whatever it speaks.
-struct Parts<'a> {
-    name: &'a str,
-    headers: HeaderMap,
-    api_key: Option<Secret>,
-    transport: Transport,
-    clock: &'a Clock,
-}
-
-impl Parts<'_> {
-    fn speaking(self, dialect: impl Dialect) -> Box<dyn Provider> {
-        self.speaking_with(dialect, Credential::new)
-    }
-
-    /// [`Parts::speaking`] for a secret that is no plain key.
-    fn speaking_with(self, dialect: impl Dialect, credential: impl FnOnce(Secret) -> Credential) -> Box<dyn Provider> {
-        let Self { name, headers, api_key, transport, clock } = self;
-        let (credential, clock) = (api_key.map(credential), clock.clone());
-        Box::new(Exchange { name: name.to_owned(), dialect, headers, credential, transport, clock })
-    }
-}
-
-/// Makes one provider's client.
-fn connect(
-    provider: config::Provider,
-    clock: &Clock,
-) -> Result<(Arc<Upstream>, Vec<config::Deployment>), config::Invalid> {
-    let config::Provider { name, kind, base_url, api_key, place, allow_private, headers, timeouts, .. } =
-        provider;
-    let client: Box<dyn Provider> =
-        match Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https") {
-            Ok(transport) => {
-                let parts = Parts { name: &name, headers, api_key, transport, clock };
-                match kind {
-                    Kind::OpenAi => parts.speaking(OpenAi::new(name.clone(), &base_url)?),
-                    Kind::Anthropic => parts.speaking(Anthropic::new(name.clone(), &base_url)?),
-                    Kind::Gemini => parts.speaking(Gemini::ai_studio(name.clone(), base_url)),
-                    Kind::Vertex => {
-                        let place = place.ok_or_else(|| config::Invalid::new("vertex", "is missing"))?;
-                        let own = allow_private.then(|| base_url.clone());
-                        let tokens =
-                            Tokens::new(name.clone(), parts.transport.clone(), clock.clone(), own.clone());
-                        let dialect = Gemini::vertex(name.clone(), base_url, place, tokens);
-                        let check = move |text: &str| KeyFile::check(text, own.as_ref());
-                        parts.speaking_with(dialect, |secret| Credential::key_file(secret, check))
-                    }
-                }
-            }
-            Err(error) => Box::new(Disabled {
-                reason: format!("{name}: no HTTPS client can be made: {:#}", anyhow::Error::new(error)),
-            }),
-        };
-    let upstream = Upstream {
-        name,
-        provider: client,
-        timeouts,
-        retry: provider.retry,
-        budget: Mutex::new(Budget::new(provider.retry_budget_percent, RETRY_BURST)),
-    };
-    Ok((Arc::new(upstream), provider.deployments))
 }
 
 impl Route {

@@ -52,6 +52,8 @@ pub enum Kind {
     Gemini,
     /// Google's Vertex AI.
     Vertex,
+    /// AWS Bedrock's runtime.
+    Bedrock,
 }
 
 impl Kind {
@@ -63,6 +65,8 @@ impl Kind {
             Self::Gemini => Some("https://generativelanguage.googleapis.com/v1beta"),
             // depends on the location
             Self::Vertex => None,
+            // one in each region
+            Self::Bedrock => None,
         }
     }
 }
@@ -82,6 +86,9 @@ pub struct ProviderSettings {
     /// Its key; absent = none is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<Secret>,
+    /// Where and as whom Bedrock is called; for `kind = "bedrock"`, which needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bedrock: Option<BedrockSettings>,
     /// Permits plain HTTP and addresses on this machine and its networks.
     #[serde(default)]
     pub allow_private: bool,
@@ -115,6 +122,24 @@ pub struct VertexSettings {
     pub project: String,
     /// A region such as `europe-west4`, one of the multi-regions `us` and `eu`, or `global`.
     pub location: String,
+}
+
+/// AWS's region and access key. Without a key and without `api_key` the environment is asked, by the names that AWS's own tools
+/// read: `AWS_BEARER_TOKEN_BEDROCK`, else `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, where set, `AWS_SESSION_TOKEN`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BedrockSettings {
+    /// As in `eu-central-1`: signatures are made for it, and the base URL follows from it unless it is given.
+    pub region: String,
+    /// Id of the access key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<Secret>,
+    /// Its secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<Secret>,
+    /// Token of a key that expires; absent for one that does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<Secret>,
 }
 
 /// How long each phase of a call may take, milliseconds.

@@ -1,6 +1,7 @@
 //! Attempts over real HTTP.
 
 mod anthropic;
+mod bedrock;
 mod faults;
 mod google;
 mod outside;

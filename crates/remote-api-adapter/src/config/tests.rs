@@ -241,3 +241,48 @@ fn the_gemini_api_has_its_own_address() {
         "https://generativelanguage.googleapis.com/v1beta"
     );
 }
+
+const BEDROCK: &str = r#"
+[[providers]]
+name = "aws"
+kind = "bedrock"
+bedrock = { region = "eu-central-1", access_key_id = { env = "ID" }, secret_access_key = { env = "SECRET" } }
+[[providers.deployments]]
+model = "nova"
+upstream_model = "eu.amazon.nova-pro-v1:0"
+context_length = 300000
+capabilities = ["generate"]
+price = { input_per_million = "0.80", output_per_million = "3.20" }
+"#;
+
+#[test]
+fn bedrocks_address_follows_from_its_region() {
+    let providers = checked(BEDROCK).unwrap();
+    assert_eq!(providers[0].base_url.as_str(), "https://bedrock-runtime.eu-central-1.amazonaws.com/");
+    let other = BEDROCK.replace("kind =", "base_url = \"https://vpce-1.example.com\"\nkind =");
+    assert_eq!(checked(&other).unwrap()[0].base_url.as_str(), "https://vpce-1.example.com/");
+    checked(
+        &BEDROCK.replace(", access_key_id = { env = \"ID\" }, secret_access_key = { env = \"SECRET\" }", ""),
+    )
+    .unwrap();
+}
+
+#[test]
+fn each_slip_in_bedrocks_settings_is_named_with_its_place() {
+    let cases = [
+        ("\"eu-central-1\"", "\"eu.evil.com/\"", "providers[0].bedrock.region"),
+        ("\"eu-central-1\"", "\"\"", "providers[0].bedrock.region"),
+        (", access_key_id = { env = \"ID\" }", "", "providers[0].bedrock.access_key_id"),
+        (", secret_access_key = { env = \"SECRET\" }", "", "providers[0].bedrock.secret_access_key"),
+        ("kind =", "api_key = { env = \"KEY\" }\nkind =", "providers[0].bedrock.access_key_id"),
+        ("\"bedrock\"", "\"openai\"", "providers[0].bedrock"),
+    ];
+    for (from, to, field) in cases {
+        let toml = BEDROCK.replacen(from, to, 1);
+        assert_ne!(toml, BEDROCK, "{from} is not in the example");
+        assert_eq!(refused(&toml), field, "{to}");
+    }
+    let none: String =
+        BEDROCK.lines().filter(|line| !line.starts_with("bedrock")).collect::<Vec<_>>().join("\n");
+    assert_eq!(refused(&none), "providers[0].bedrock.region");
+}

@@ -43,7 +43,7 @@ pub(crate) struct Exchange<D> {
 impl<D: Dialect> Exchange<D> {
     async fn call(&self, call: Call<'_>) -> Result<Box<dyn Answer>, Failure> {
         let started = Instant::now();
-        let (prepared, reader) = self.dialect.prepare(call).map_err(Failure::permanent)?;
+        let (prepared, mut reader) = self.dialect.prepare(call).map_err(Failure::permanent)?;
         let streams = call.request.streams();
         let first_by = started + self.transport.timeouts.first_token;
         let send = async |key: Option<&Key>| {
@@ -68,6 +68,7 @@ impl<D: Dialect> Exchange<D> {
         if !response.status().is_success() {
             return Err(self.refused(response, key.as_deref()).await);
         }
+        reader.head(response.headers());
         let request_id = REQUEST_IDS.iter().find_map(|name| header(&response, name)).unwrap_or_default();
         let is_json =
             header(&response, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
@@ -125,6 +126,7 @@ impl<D: Dialect> Provider for Exchange<D> {
     }
 
     fn available(&self) -> Result<(), String> {
+        self.dialect.available()?;
         self.credential.as_ref().map_or(Ok(()), |credential| credential.current().map(drop))
     }
 }
