@@ -166,7 +166,14 @@ pub(super) fn finish_reason(reason: FinishReason) -> &'static str {
 fn event(out: &mut Vec<u8>, value: &impl Serialize) {
     out.extend_from_slice(b"data: ");
     // plain structs of texts and numbers: this cannot fail, and a failure would only shorten the event
+    let start = out.len();
     serde_json::to_writer(&mut *out, value).ok();
+    // carried JSON may be laid out in lines, and an event has only one; inside of texts line breaks are escaped
+    for byte in out.get_mut(start..).unwrap_or_default() {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
     out.extend_from_slice(b"\n\n");
 }
 

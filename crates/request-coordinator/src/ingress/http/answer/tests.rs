@@ -149,6 +149,14 @@ fn what_is_no_object_costs_only_itself() {
 }
 
 #[test]
+fn json_that_is_laid_out_in_lines_stays_one_event() {
+    let laid_out = "{\n \"annotations\": [\r\n  \"a\\nb\"\n ]\n}";
+    let piece = DeltaItem { extra_json: laid_out.to_owned(), ..DeltaItem::default() };
+    let delta = &streamed(&[piece], &end(""))[0]["choices"][0]["delta"];
+    assert_eq!(*delta, json!({ "annotations": ["a\nb"] }));
+}
+
+#[test]
 fn a_message_that_is_sent_back_as_it_came_says_the_same_again() {
     let signed = json!({ "extra_content": { "google": { "thought_signature": "c2ln" } } });
     let blocks = json!({ "thinking_blocks": [{ "type": "thinking", "thinking": "t", "signature": "s" }] });
