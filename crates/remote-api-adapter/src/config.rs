@@ -14,14 +14,18 @@ use reqwest::{
 };
 use service_runtime::Secret;
 
+mod kinds;
+
+pub(crate) use kinds::Speaks;
+
 pub use crate::price::Invalid;
 use crate::{
     network,
     price::Prices,
-    provider::{MaxTokensField, Target, http::Timeouts},
+    provider::{Api, MaxTokensField, Target, http::Timeouts, openai::Flavor},
     settings::{
-        AdapterSettings, Capability, DeploymentSettings, Kind, MaxTokens, ProviderSettings, RetrySettings,
-        TimeoutSettings,
+        AdapterSettings, ApiSetting, Capability, DeploymentSettings, MaxTokens, ProviderSettings,
+        RetrySettings, TimeoutSettings,
     },
 };
 
@@ -38,7 +42,7 @@ const OWN_HEADERS: [&str; 7] =
 #[derive(Debug)]
 pub(crate) struct Provider {
     pub(crate) name: String,
-    pub(crate) kind: Kind,
+    pub(crate) speaks: Speaks,
     pub(crate) base_url: Url,
     pub(crate) api_key: Option<Secret>,
     pub(crate) allow_private: bool,
@@ -101,13 +105,15 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
         ));
     };
     let base_url = base_url(address, written.allow_private)?;
-    if written.deployments.is_empty() {
+    let speaks = kinds::speaks(written, &base_url)?;
+    let discovers = matches!(&speaks, Speaks::Ollama(settings) if settings.discover);
+    if written.deployments.is_empty() && !discovers {
         return Err(Invalid::new("deployments", "is empty, expected at least one"));
     }
     let mut deployments: Vec<Deployment> = Vec::new();
     for (index, model) in written.deployments.iter().enumerate() {
         let field = format!("deployments[{index}]");
-        let checked = deployment(model, &written.name, &base_url, machine, prices)
+        let checked = deployment(model, &written.name, &speaks, machine, prices)
             .map_err(|error| error.within(&field))?;
         if deployments.iter().any(|other| other.id == checked.id) {
             let problem = format!("is {:?}, which an earlier deployment of this provider has", model.model);
@@ -117,7 +123,7 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
     }
     Ok(Provider {
         name: written.name.clone(),
-        kind: written.kind,
+        speaks,
         base_url,
         api_key: written.api_key.clone(),
         allow_private: written.allow_private,
@@ -230,7 +236,7 @@ fn retry(written: &RetrySettings) -> Result<Policy, Invalid> {
 fn deployment(
     written: &DeploymentSettings,
     provider: &str,
-    base_url: &Url,
+    speaks: &Speaks,
     machine: &NodeId,
     prices: &Prices,
 ) -> Result<Deployment, Invalid> {
@@ -277,13 +283,36 @@ fn deployment(
     let max_tokens_field = match written.max_tokens_field {
         Some(MaxTokens::MaxTokens) => MaxTokensField::MaxTokens,
         Some(MaxTokens::MaxCompletionTokens) => MaxTokensField::MaxCompletionTokens,
-        None if base_url.host_str() == Some("api.openai.com") => MaxTokensField::MaxCompletionTokens,
-        None => MaxTokensField::MaxTokens,
+        None => match speaks {
+            Speaks::OpenAi(Flavor::Compatible) | Speaks::Ollama(_) => MaxTokensField::MaxTokens,
+            Speaks::OpenAi(_) | Speaks::Azure { .. } => MaxTokensField::MaxCompletionTokens,
+        },
+    };
+    let api = match (written.api, speaks) {
+        (ApiSetting::Chat, _) => Api::Chat,
+        (ApiSetting::Responses, Speaks::OpenAi(_) | Speaks::Azure { .. }) => Api::Responses,
+        (ApiSetting::Responses, Speaks::Ollama(_)) => {
+            return Err(Invalid::new(
+                "api",
+                "is \"responses\", which is of OpenAI's dialect, expected \"chat\"",
+            ));
+        }
+    };
+    let defaults = if written.defaults.is_empty() {
+        String::new()
+    } else {
+        serde_json::Value::Object(written.defaults.clone()).to_string()
     };
     Ok(Deployment {
         id,
         model,
-        target: Target { upstream_model, max_tokens_field },
+        target: Target {
+            upstream_model,
+            max_tokens_field,
+            api,
+            defaults,
+            context_length: written.context_length,
+        },
         context_length: written.context_length,
         slots: written.slots,
         capabilities,

@@ -11,7 +11,8 @@ use domain::{
     resilience::retry::{Budget, Failure, Policy, Progress, Verdict},
     routing::{Capabilities, Tier},
 };
-use service_runtime::Clock;
+use reqwest::header::HeaderMap;
+use service_runtime::{Clock, Secret};
 use tokio::sync::Semaphore;
 use wire::v1;
 
@@ -19,13 +20,18 @@ use crate::{
     config,
     credential::Credential,
     provider::{
-        Disabled, Provider, Target,
+        Dialect, Disabled, Provider, Target,
+        azure::Azure,
         exchange::Exchange,
         http::{Timeouts, Transport},
+        ollama::{Ollama, Server, Side},
         openai::OpenAi,
     },
-    settings::Kind,
 };
+
+mod found;
+
+use found::Finds;
 
 /// Token of this service's executor subject: every adapter of a machine serves the same queue.
 pub(crate) const EXECUTOR: &str = "any";
@@ -72,6 +78,7 @@ pub(crate) struct Routes {
     pub(crate) machine: NodeId,
     by_id: HashMap<String, Arc<Route>>,
     upstreams: Vec<Arc<Upstream>>,
+    finds: Finds,
 }
 
 impl Routes {
@@ -85,24 +92,42 @@ impl Routes {
         clock: &Clock,
     ) -> anyhow::Result<Self> {
         let (mut by_id, mut upstreams) = (HashMap::new(), Vec::new());
+        let mut finds = Finds::default();
         for provider in providers {
+            let speaks = provider.speaks.clone();
             let (upstream, deployments) = connect(provider, clock)?;
+            if let config::Speaks::Ollama(settings) = speaks
+                && settings.discover
+            {
+                finds.watch(&upstream, settings.slots);
+            }
             upstreams.push(Arc::clone(&upstream));
             for deployment in deployments {
                 let route = Route::new(deployment, &machine, Arc::clone(&upstream));
                 by_id.insert(route.id.to_string(), Arc::new(route));
             }
         }
-        Ok(Self { machine, by_id, upstreams })
+        Ok(Self { machine, by_id, upstreams, finds })
     }
 
-    pub(crate) fn get(&self, deployment: &str) -> Option<&Arc<Route>> {
-        self.by_id.get(deployment)
+    pub(crate) fn get(&self, deployment: &str) -> Option<Arc<Route>> {
+        self.by_id.get(deployment).cloned().or_else(|| self.finds.get(deployment))
+    }
+
+    /// Whether there are servers that say themselves what they have.
+    pub(crate) const fn discovers(&self) -> bool {
+        !self.finds.is_empty()
+    }
+
+    /// Asks those servers again.
+    pub(crate) async fn discover(&self) {
+        self.finds.look(&self.machine, &self.by_id).await;
     }
 
     /// Slots of all deployments together.
     pub(crate) fn slots(&self) -> usize {
-        self.by_id.values().map(|route| route.registered.slots as usize).sum::<usize>().max(1)
+        let configured: usize = self.by_id.values().map(|route| route.registered.slots as usize).sum();
+        (configured + self.finds.slots_max()).max(1)
     }
 
     /// What to register now, in a stable order: a provider that cannot be called has its deployments down, with the reason.
@@ -124,6 +149,7 @@ impl Routes {
                 deployment
             })
             .collect();
+        deployments.extend(self.finds.registered());
         deployments.sort_by(|a, b| a.id.cmp(&b.id));
         deployments
     }
@@ -134,18 +160,30 @@ fn connect(
     provider: config::Provider,
     clock: &Clock,
 ) -> Result<(Arc<Upstream>, Vec<config::Deployment>), config::Invalid> {
-    let config::Provider { name, kind, base_url, api_key, allow_private, headers, timeouts, .. } = provider;
-    let client: Box<dyn Provider> =
-        match (Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https"), kind) {
-            (Ok(transport), Kind::OpenAi) => {
-                let dialect = OpenAi::new(name.clone(), &base_url)?;
-                let (credential, clock) = (api_key.map(Credential::new), clock.clone());
-                Box::new(Exchange { name: name.clone(), dialect, headers, credential, transport, clock })
+    let config::Provider { name, speaks, base_url, api_key, allow_private, headers, timeouts, .. } = provider;
+    let transport = Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https");
+    let client: Box<dyn Provider> = match transport {
+        Ok(transport) => {
+            let way = Way { name: name.clone(), headers, api_key, transport, clock: clock.clone() };
+            match speaks {
+                config::Speaks::OpenAi(flavor) => {
+                    let dialect = OpenAi::new(name.clone(), flavor, &base_url)?;
+                    Box::new(way.exchange(dialect))
+                }
+                config::Speaks::Azure { addresses, auth } => {
+                    Box::new(way.exchange(Azure { name: name.clone(), addresses, auth }))
+                }
+                config::Speaks::Ollama(settings) => {
+                    let dialect = Ollama::new(name.clone(), &base_url, settings.pull)?;
+                    let side = way.side();
+                    Box::new(Server::new(way.exchange(dialect), side, settings))
+                }
             }
-            (Err(error), _) => Box::new(Disabled {
-                reason: format!("{name}: no HTTPS client can be made: {:#}", anyhow::Error::new(error)),
-            }),
-        };
+        }
+        Err(error) => Box::new(Disabled {
+            reason: format!("{name}: no HTTPS client can be made: {:#}", anyhow::Error::new(error)),
+        }),
+    };
     let upstream = Upstream {
         name,
         provider: client,
@@ -154,6 +192,32 @@ fn connect(
         budget: Mutex::new(Budget::new(provider.retry_budget_percent, RETRY_BURST)),
     };
     Ok((Arc::new(upstream), provider.deployments))
+}
+
+/// What every call to a provider needs, whatever its dialect.
+struct Way {
+    name: String,
+    headers: HeaderMap,
+    api_key: Option<Secret>,
+    transport: Transport,
+    clock: Clock,
+}
+
+impl Way {
+    fn exchange<D: Dialect>(self, dialect: D) -> Exchange<D> {
+        let Self { name, headers, api_key, transport, clock } = self;
+        Exchange { name, dialect, headers, credential: api_key.map(Credential::new), transport, clock }
+    }
+
+    /// For calls that answer no request.
+    fn side(&self) -> Side {
+        Side {
+            name: self.name.clone(),
+            transport: self.transport.clone(),
+            headers: self.headers.clone(),
+            credential: self.api_key.clone().map(Credential::new),
+        }
+    }
 }
 
 impl Route {

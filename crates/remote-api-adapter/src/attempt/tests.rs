@@ -1,5 +1,6 @@
 //! Attempts over real HTTP.
 
+mod family;
 mod faults;
 mod outside;
 mod upstream;

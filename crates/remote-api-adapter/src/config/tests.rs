@@ -50,6 +50,48 @@ fn openai_itself_gets_its_own_name_for_the_bound() {
 }
 
 #[test]
+fn each_kind_has_its_own_name_for_the_bound_and_its_own_settings() {
+    let bound = |from: &str, to: &str| {
+        let providers = checked(&PROVIDER.replace(from, to)).unwrap();
+        providers[0].deployments[0].target.max_tokens_field
+    };
+    let kind = "kind = \"openai\"";
+    assert_eq!(bound(kind, "kind = \"groq\""), MaxTokensField::MaxCompletionTokens);
+    let azure = "kind = \"azure\"\nazure = { api_version = \"2024-10-21\" }";
+    assert_eq!(
+        bound(
+            &format!("{kind}\nbase_url = \"https://api.acme.example/v1\""),
+            &format!("{azure}\nbase_url = \"https://res.openai.azure.com\"")
+        ),
+        MaxTokensField::MaxCompletionTokens
+    );
+    assert_eq!(bound(kind, "kind = \"ollama\""), MaxTokensField::MaxTokens);
+}
+
+#[test]
+fn a_server_that_says_what_it_has_needs_no_list() {
+    let toml = |more: &str| {
+        format!(
+            "[[providers]]\nname = \"lab\"\nkind = \"ollama\"\nallow_private = true\nollama = {{ {more} }}\n"
+        )
+    };
+    let providers = checked(&toml("discover = true")).unwrap();
+    assert_eq!(providers[0].base_url.as_str(), "http://127.0.0.1:11434/");
+    assert!(providers[0].deployments.is_empty());
+    assert_eq!(refused(&toml("discover = false")), "providers[0].deployments");
+    assert_eq!(refused(&toml("slots = 0")), "providers[0].ollama.slots");
+    assert_eq!(refused(&toml("context_length_max = 0")), "providers[0].ollama.context_length_max");
+}
+
+#[test]
+fn a_deployments_defaults_are_kept_as_json() {
+    let toml = PROVIDER
+        .replace("context_length", "defaults = { reasoning_format = \"parsed\", n = [1] }\ncontext_length");
+    let target = &checked(&toml).unwrap()[0].deployments[0].target;
+    assert_eq!(target.defaults, r#"{"n":[1],"reasoning_format":"parsed"}"#);
+}
+
+#[test]
 fn each_slip_is_named_with_its_place() {
     let cases = [
         ("name = \"acme\"", "name = \"a.b\"", "providers[0].name"),
@@ -101,7 +143,21 @@ fn each_slip_is_named_with_its_place() {
             "providers[0].extra_headers.a b",
         ),
     ];
-    for (from, to, field) in cases {
+    let more_cases = [
+        ("kind = \"openai\"", "kind = \"openai\"\nazure = {}", "providers[0].azure"),
+        ("kind = \"openai\"", "kind = \"openai\"\nollama = {}", "providers[0].ollama"),
+        (
+            "kind = \"openai\"",
+            "kind = \"azure\"\nazure = { api_version = \"x\" }",
+            "providers[0].azure.api_version",
+        ),
+        (
+            "kind = \"openai\"\nbase_url = \"https://api.acme.example/v1\"\n[[providers.deployments]]",
+            "kind = \"ollama\"\nbase_url = \"https://api.acme.example\"\n[[providers.deployments]]\napi = \"responses\"",
+            "providers[0].deployments[0].api",
+        ),
+    ];
+    for (from, to, field) in cases.into_iter().chain(more_cases) {
         let toml = PROVIDER.replacen(from, to, 1);
         assert_ne!(toml, PROVIDER, "{from} is not in the example");
         assert_eq!(refused(&toml), field, "{to}");
