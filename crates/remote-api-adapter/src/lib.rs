@@ -36,7 +36,7 @@ use crate::{attempt::Adapter, metrics::Metrics, route::Routes};
 const AVAILABILITY: Duration = Duration::from_secs(2);
 
 /// Between questions to servers that say themselves which models they have.
-const DISCOVERY: Duration = Duration::from_secs(15);
+const DISCOVERY: Duration = Duration::from_secs(5);
 
 /// Runs the service until its shutdown is asked for.
 ///

@@ -84,6 +84,20 @@ fn a_server_that_says_what_it_has_needs_no_list() {
 }
 
 #[test]
+fn what_is_written_out_can_be_read_again() {
+    let toml = "[[providers]]\nname = \"lab\"\nkind = \"ollama\"\nallow_private = true\nollama = { discover = true }\n\
+                [[providers.deployments]]\nmodel = \"m\"\ncontext_length = 1\ncapabilities = [\"generate\"]\nfree = true\n\
+                api = \"chat\"\ndefaults = { options = { num_gpu = 1 } }\nmax_tokens_field = \"max_tokens\"\n\
+                [[providers]]\nname = \"azure\"\nkind = \"azure\"\nbase_url = \"https://res.openai.azure.com\"\n\
+                azure = { auth = \"bearer\" }\n[[providers.deployments]]\nmodel = \"m\"\napi = \"responses\"\n\
+                context_length = 1\ncapabilities = [\"generate\"]\nfree = true\n";
+    let settings: AdapterSettings = toml::from_str(toml).unwrap();
+    let again: AdapterSettings = toml::from_str(&toml::to_string(&settings).unwrap()).unwrap();
+    assert_eq!(format!("{again:?}"), format!("{settings:?}"));
+    check(&again, &machine()).unwrap();
+}
+
+#[test]
 fn a_deployments_defaults_are_kept_as_json() {
     let toml = PROVIDER
         .replace("context_length", "defaults = { reasoning_format = \"parsed\", n = [1] }\ncontext_length");

@@ -10,8 +10,16 @@ use domain::{
 use super::encode::unsupported;
 use crate::provider::json::{self, Fields, Object};
 
-/// Fields of a message that only their own provider understands: they are of no use here.
-const OTHERS: [&str; 5] = ["refusal", "annotations", "reasoning_details", "thinking_blocks", "output_items"];
+/// Fields of a message or a call that only their own provider understands: they are of no use here.
+const OTHERS: [&str; 7] = [
+    "refusal",
+    "annotations",
+    "reasoning_details",
+    "thinking_blocks",
+    "output_items",
+    "phase",
+    "extra_content",
+];
 
 /// Writes all messages.
 ///
@@ -120,7 +128,9 @@ fn tool_call(out: &mut Vec<u8>, call: &ToolCall, path: &str) -> Result<(), Fault
     let arguments = if call.arguments_json.trim().is_empty() { "{}" } else { &call.arguments_json };
     function.raw("arguments", json::object(&format!("{path}.arguments"), arguments)?);
     function.end();
-    object.carry_text(path, &call.extra_json)?;
+    let mut carried = Fields::parse(path, &call.extra_json)?;
+    carried.retain(|name| !OTHERS.contains(&name));
+    object.carry(path, &carried)?;
     object.end();
     Ok(())
 }

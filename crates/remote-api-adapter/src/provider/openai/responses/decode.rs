@@ -247,9 +247,9 @@ pub(super) fn logprobs(list: &str) -> v1::DeltaItem {
     extra("logprobs", &format!("{{\"content\":{list}}}"))
 }
 
-/// An item that chat has no word for, to be sent back as it stands.
-pub(super) fn output_item(json: &RawValue) -> v1::DeltaItem {
-    extra("output_items", &format!("[{}]", json.get()))
+/// Items that chat has no word for, to be sent back as they stand.
+pub(super) fn output_items(items: &[String]) -> String {
+    format!("{{\"output_items\":[{}]}}", items.join(","))
 }
 
 /// A citation in chat's form: its fields one level deeper.

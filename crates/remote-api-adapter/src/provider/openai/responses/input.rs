@@ -63,16 +63,7 @@ fn message(items: &mut Items<'_>, message: &Message, path: &str) -> Result<(), F
     }
     let mut carried = Fields::parse(path, &message.extra_json)?;
     carried.retain(|name| !OTHERS.contains(&name));
-    let (before, carried) = carried.split("output_items");
-    for list in before {
-        let list: Vec<&RawValue> = serde_json::from_str(list.get()).map_err(|_| {
-            let field = format!("{path}.output_items");
-            Fault::invalid(field.clone(), format!("{field} is of another type, expected a list"))
-        })?;
-        for item in list {
-            items.next().extend_from_slice(item.get().as_bytes());
-        }
-    }
+    let carried = before(items, carried, path)?;
     let (refusals, carried) = carried.split("refusal");
     let refusal = refusals.into_iter().find(|refusal| refusal.get() != "null");
     if !message.content.is_empty() || refusal.is_some() {
@@ -101,7 +92,7 @@ fn message(items: &mut Items<'_>, message: &Message, path: &str) -> Result<(), F
         object.end();
     }
     for (at, call) in message.tool_calls.iter().enumerate() {
-        tool_call(items.next(), call, &format!("{path}.tool_calls[{at}]"))?;
+        tool_call(items, call, &format!("{path}.tool_calls[{at}]"))?;
     }
     Ok(())
 }
@@ -180,15 +171,31 @@ fn part(out: &mut Vec<u8>, part: &Part, role: Role, path: &str) -> Result<(), Fa
     Ok(())
 }
 
-fn tool_call(out: &mut Vec<u8>, call: &ToolCall, path: &str) -> Result<(), Fault> {
-    let mut object = Object::begin(out);
+/// Writes the items that stood before this message or call when it was made, and gives back the other fields.
+fn before<'a>(items: &mut Items<'_>, carried: Fields<'a>, path: &str) -> Result<Fields<'a>, Fault> {
+    let (lists, carried) = carried.split("output_items");
+    for list in lists {
+        let list: Vec<&RawValue> = serde_json::from_str(list.get()).map_err(|_| {
+            let field = format!("{path}.output_items");
+            Fault::invalid(field.clone(), format!("{field} is of another type, expected a list"))
+        })?;
+        for item in list {
+            items.next().extend_from_slice(item.get().as_bytes());
+        }
+    }
+    Ok(carried)
+}
+
+fn tool_call(items: &mut Items<'_>, call: &ToolCall, path: &str) -> Result<(), Fault> {
+    let mut carried = Fields::parse(path, &call.extra_json)?;
+    // signatures of another provider's
+    carried.retain(|name| name != "extra_content");
+    let carried = before(items, carried, path)?;
+    let mut object = Object::begin(items.next());
     object.text("type", "function_call");
     object.text("call_id", &call.id);
     object.text("name", &call.name);
     object.text("arguments", &call.arguments_json);
-    let mut carried = Fields::parse(path, &call.extra_json)?;
-    // signatures of another provider's
-    carried.retain(|name| name != "extra_content");
     object.carry(path, &carried)?;
     object.end();
     Ok(())

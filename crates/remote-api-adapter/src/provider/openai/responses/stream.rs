@@ -2,6 +2,9 @@
 //!
 //! Pure: bytes in, pieces out. An answer is whole only once `response.completed` or `response.incomplete` has come; there is
 //! no other terminator. What came in pieces is not repeated when its item ends; an item without pieces is taken whole.
+//!
+//! Reasoning belongs to the item after it, and must stand before it when it comes back: before a call it goes out at the
+//! call, before a text at the message.
 
 use std::collections::HashMap;
 
@@ -35,6 +38,8 @@ struct State {
     /// Items that came in pieces, by their place; a call with its number.
     begun: HashMap<u64, Begun>,
     calls: u32,
+    /// Items to be sent back whose successor has not come, as JSON.
+    waiting: Vec<String>,
     /// The last part of a summary that was told.
     summary: Option<(u64, u64)>,
     end: Option<Completion>,
@@ -115,11 +120,30 @@ impl State {
                 let json = event.response.ok_or_else(|| cut(provider))?;
                 let response: Response<'_> = serde_json::from_str(json.get()).map_err(broken)?;
                 let end = response.end(provider, self.calls)?;
+                self.release(items);
                 self.end = Some(end);
             }
             kind => self.piece(kind, &event, items).map_err(broken)?,
         }
         Ok(())
+    }
+
+    /// Tells what waits, at the message.
+    fn release(&mut self, items: &mut Vec<v1::DeltaItem>) {
+        if !self.waiting.is_empty() {
+            let waiting = std::mem::take(&mut self.waiting);
+            items.push(v1::DeltaItem { extra_json: decode::output_items(&waiting), ..Default::default() });
+        }
+    }
+
+    /// The start of the next call, with what waits.
+    fn call(&mut self, id: Text<'_>, name: Text<'_>, arguments_json: String) -> v1::DeltaItem {
+        let index = self.calls;
+        self.calls += 1;
+        let waiting = std::mem::take(&mut self.waiting);
+        let extra_json = if waiting.is_empty() { String::new() } else { decode::output_items(&waiting) };
+        let (id, name) = (id.into_string(), name.into_string());
+        call(v1::ToolCallDelta { index, id, name, arguments_json, extra_json })
     }
 
     fn piece(
@@ -129,6 +153,9 @@ impl State {
         items: &mut Vec<v1::DeltaItem>,
     ) -> Result<(), serde_json::Error> {
         let at = event.output_index;
+        if matches!(kind, "response.output_text.delta" | "response.refusal.delta") {
+            self.release(items);
+        }
         match kind {
             "response.output_text.delta" => {
                 let logprobs = event.logprobs.filter(|list| !matches!(list.get(), "null" | "[]"));
@@ -174,15 +201,8 @@ impl State {
     /// An item begins: of interest where it is a call, whose name does not come in pieces.
     fn added(&mut self, event: &Event<'_>, items: &mut Vec<v1::DeltaItem>) -> Result<(), serde_json::Error> {
         let Some(Item::Call(begun)) = event.item.map(decode::item).transpose()? else { return Ok(()) };
-        let index = self.calls;
-        self.calls += 1;
-        self.begun.insert(event.output_index, Begun { call: index, in_pieces: false });
-        items.push(call(v1::ToolCallDelta {
-            index,
-            id: begun.call_id.into_string(),
-            name: begun.name.into_string(),
-            ..Default::default()
-        }));
+        self.begun.insert(event.output_index, Begun { call: self.calls, in_pieces: false });
+        items.push(self.call(begun.call_id, begun.name, String::new()));
         Ok(())
     }
 
@@ -193,26 +213,19 @@ impl State {
         let told = begun.is_some_and(|begun| begun.in_pieces);
         match decode::item(json)? {
             Item::Message(fields) if told => items.extend(decode::phase(&fields)),
-            Item::Message(fields) => decode::message(&fields, items)?,
+            Item::Message(fields) => {
+                self.release(items);
+                decode::message(&fields, items)?;
+            }
             Item::Call(_) if told => {}
             Item::Call(whole) => {
                 let arguments_json = whole.arguments.map(Text::into_string).unwrap_or_default();
-                let piece = match begun {
-                    Some(begun) => {
-                        v1::ToolCallDelta { index: begun.call, arguments_json, ..Default::default() }
+                items.push(match begun {
+                    Some(Begun { call: index, .. }) => {
+                        call(v1::ToolCallDelta { index, arguments_json, ..Default::default() })
                     }
-                    None => {
-                        self.calls += 1;
-                        v1::ToolCallDelta {
-                            index: self.calls - 1,
-                            id: whole.call_id.into_string(),
-                            name: whole.name.into_string(),
-                            arguments_json,
-                            extra_json: String::new(),
-                        }
-                    }
-                };
-                items.push(call(piece));
+                    None => self.call(whole.call_id, whole.name, arguments_json),
+                });
             }
             Item::Reasoning(reasoning) => {
                 let text = reasoning.text();
@@ -220,10 +233,10 @@ impl State {
                     items.push(thought(text));
                 }
                 if reasoning.can_come_back() {
-                    items.push(decode::output_item(json));
+                    self.waiting.push(json.get().to_owned());
                 }
             }
-            Item::Other => items.push(decode::output_item(json)),
+            Item::Other => self.waiting.push(json.get().to_owned()),
         }
         Ok(())
     }
@@ -260,6 +273,7 @@ impl Reader for Decoder {
             };
             self.state.ended(&event, &mut items).map_err(broken)?;
         }
+        self.state.release(&mut items);
         Ok(Completion { items, ..response.end(&self.provider, self.state.calls)? })
     }
 

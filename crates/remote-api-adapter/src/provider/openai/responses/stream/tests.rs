@@ -147,6 +147,34 @@ fn a_stream_cut_after_any_byte_is_no_whole_answer() {
 }
 
 #[test]
+fn reasoning_goes_back_before_what_it_led_to() {
+    let (_, stream) =
+        GOLDEN.recorded("responses", "sse").into_iter().find(|(name, _)| name == "agent").unwrap();
+    let (items, outcome) = read(&mut Decoder::new("acme"), &[&stream]);
+    assert_eq!(outcome.unwrap().finish_reason, v1::FinishReason::ToolCalls);
+    // as a client puts the pieces together
+    let extra =
+        items.iter().find(|item| item.extra_json.contains("output_items")).unwrap().extra_json.clone();
+    let calls = items.iter().flat_map(|item| &item.tool_calls).map(|call| domain::inference::ToolCall {
+        id: call.id.clone(),
+        name: call.name.clone(),
+        arguments_json: call.arguments_json.clone(),
+        extra_json: call.extra_json.clone(),
+    });
+    let mut request = plain();
+    request.messages.push(Message {
+        tool_calls: calls.collect(),
+        extra_json: extra,
+        ..says(Role::Assistant, vec![text("I look.")])
+    });
+    let again = written(&Request::Generate(request), &responses(), Flavor::OpenAi).unwrap();
+    let places: Vec<_> = ["rs_1", "I look.", "rs_2", "call_1", "rs_3", "call_2"]
+        .map(|what| again.find(what).expect(what))
+        .into();
+    assert!(places.is_sorted(), "{places:?} in {again}");
+}
+
+#[test]
 fn what_the_answer_says_is_what_goes_back() {
     let (_, body) =
         GOLDEN.recorded("responses", "json").into_iter().find(|(name, _)| name == "reasoning").unwrap();
