@@ -241,7 +241,7 @@ pub struct DeploymentSettings {
     /// Fields to send with each call that does not say otherwise, in the provider's words; checked by the provider only.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub defaults: serde_json::Map<String, serde_json::Value>,
-    /// Absent: `max_completion_tokens` for `api.openai.com`, Azure and Groq, `max_tokens` for every other server.
+    /// Absent: `max_completion_tokens` for OpenAI's own hosts, Azure and Groq, `max_tokens` for every other server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens_field: Option<MaxTokens>,
 }

@@ -33,7 +33,7 @@ pub(super) fn speaks(written: &ProviderSettings, base_url: &Url) -> Result<Speak
         return Err(foreign("ollama", "ollama"));
     }
     Ok(match written.kind {
-        Kind::OpenAi if base_url.host_str() == Some("api.openai.com") => Speaks::OpenAi(Flavor::OpenAi),
+        Kind::OpenAi if is_openais(base_url) => Speaks::OpenAi(Flavor::OpenAi),
         Kind::OpenAi => Speaks::OpenAi(Flavor::Compatible),
         Kind::Groq => Speaks::OpenAi(Flavor::Groq),
         Kind::Azure => {
@@ -42,6 +42,12 @@ pub(super) fn speaks(written: &ProviderSettings, base_url: &Url) -> Result<Speak
         }
         Kind::Ollama => Speaks::Ollama(ollama(written.ollama.unwrap_or_default())?),
     })
+}
+
+/// OpenAI's own host, or one of its regions'.
+fn is_openais(base_url: &Url) -> bool {
+    let host = base_url.host_str().unwrap_or_default();
+    host == "api.openai.com" || host.ends_with(".api.openai.com")
 }
 
 fn ollama(written: OllamaSettings) -> Result<OllamaSettings, Invalid> {

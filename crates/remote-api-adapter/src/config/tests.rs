@@ -45,8 +45,14 @@ fn a_provider_is_read_with_its_defaults() {
 
 #[test]
 fn openai_itself_gets_its_own_name_for_the_bound() {
-    let providers = checked(&PROVIDER.replace("api.acme.example", "api.openai.com")).unwrap();
-    assert_eq!(providers[0].deployments[0].target.max_tokens_field, MaxTokensField::MaxCompletionTokens);
+    let field = |host: &str| {
+        let providers = checked(&PROVIDER.replace("api.acme.example", host)).unwrap();
+        providers[0].deployments[0].target.max_tokens_field
+    };
+    for host in ["api.openai.com", "eu.api.openai.com"] {
+        assert_eq!(field(host), MaxTokensField::MaxCompletionTokens, "{host}");
+    }
+    assert_eq!(field("notapi.openai.com.example"), MaxTokensField::MaxTokens);
 }
 
 #[test]
