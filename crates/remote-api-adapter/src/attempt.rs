@@ -30,6 +30,11 @@ pub(crate) trait Pieces: Sync {
 
     /// What is going on, for heartbeats.
     fn phase(&self, phase: &'static str);
+
+    /// What is going on and how far it is, percent.
+    fn progress(&self, phase: &'static str, _percent: u32) {
+        self.phase(phase);
+    }
 }
 
 impl Pieces for bus::executor::Frames {
@@ -39,6 +44,10 @@ impl Pieces for bus::executor::Frames {
 
     fn phase(&self, phase: &'static str) {
         self.phase(phase, 0);
+    }
+
+    fn progress(&self, phase: &'static str, percent: u32) {
+        self.phase(phase, percent);
     }
 }
 
@@ -100,7 +109,7 @@ impl Adapter {
     /// # Errors
     /// Why there is no answer, or not all of it.
     pub(crate) async fn run<P: Pieces>(&self, order: Order<'_>, pieces: &P) -> Result<v1::End, Fault> {
-        let route = self.routes.get(order.deployment).ok_or_else(|| {
+        let route = &*self.routes.get(order.deployment).ok_or_else(|| {
             let message = format!("deployment {:?} is not one of this adapter's", order.deployment);
             Fault::new(Code::NotFound, Origin::Internal, true, message)
         })?;
@@ -176,6 +185,7 @@ impl Run<'_> {
                         pieces.piece(item).await?;
                     }
                 }
+                Step::Phase(phase, percent) => pieces.progress(phase, percent),
                 Step::Done(completion) => {
                     self.saw(&completion.items);
                     return Ok(*completion);

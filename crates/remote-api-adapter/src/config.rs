@@ -1,7 +1,5 @@
 //! The configuration, checked whole before anything starts. Errors name the setting.
 
-mod kinds;
-
 use std::{net::IpAddr, time::Duration};
 
 use domain::{
@@ -16,13 +14,17 @@ use reqwest::{
 };
 use service_runtime::Secret;
 
+mod kinds;
+
+pub(crate) use kinds::Speaks;
+
 pub use crate::price::Invalid;
 use crate::{
     network,
     price::Prices,
-    provider::{MaxTokensField, Target, gemini::Place, http::Timeouts},
+    provider::{Api, MaxTokensField, Target, http::Timeouts, openai::Flavor},
     settings::{
-        AdapterSettings, BedrockSettings, Capability, DeploymentSettings, Kind, MaxTokens, ProviderSettings,
+        AdapterSettings, ApiSetting, Capability, DeploymentSettings, MaxTokens, ProviderSettings,
         RetrySettings, TimeoutSettings,
     },
 };
@@ -42,13 +44,9 @@ const OWN_HEADERS: [&str; 7] =
 #[derive(Debug)]
 pub(crate) struct Provider {
     pub(crate) name: String,
-    pub(crate) kind: Kind,
+    pub(crate) speaks: Speaks,
     pub(crate) base_url: Url,
     pub(crate) api_key: Option<Secret>,
-    /// For Vertex AI, and only there.
-    pub(crate) place: Option<Place>,
-    /// Present exactly for Bedrock.
-    pub(crate) bedrock: Option<BedrockSettings>,
     pub(crate) allow_private: bool,
     pub(crate) headers: HeaderMap,
     pub(crate) timeouts: Timeouts,
@@ -102,16 +100,16 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
             format!("is {start:?}, expected 1 to 32 letters, digits, `-` or `_`"),
         ));
     }
-    let place = kinds::place(written)?;
-    let bedrock = kinds::bedrock(written)?;
-    let base_url = base_url(&kinds::address(written, place.as_ref(), bedrock)?, written.allow_private)?;
-    if written.deployments.is_empty() {
+    let base_url = base_url(&kinds::address(written)?, written.allow_private)?;
+    let speaks = kinds::speaks(written, &base_url)?;
+    let discovers = matches!(&speaks, Speaks::Ollama(settings) if settings.discover);
+    if written.deployments.is_empty() && !discovers {
         return Err(Invalid::new("deployments", "is empty, expected at least one"));
     }
     let mut deployments: Vec<Deployment> = Vec::new();
     for (index, model) in written.deployments.iter().enumerate() {
         let field = format!("deployments[{index}]");
-        let checked = deployment(model, &written.name, &base_url, machine, prices)
+        let checked = deployment(model, &written.name, &speaks, machine, prices)
             .map_err(|error| error.within(&field))?;
         if deployments.iter().any(|other| other.id == checked.id) {
             let problem = format!("is {:?}, which an earlier deployment of this provider has", model.model);
@@ -121,11 +119,9 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
     }
     Ok(Provider {
         name: written.name.clone(),
-        kind: written.kind,
+        speaks,
         base_url,
         api_key: written.api_key.clone(),
-        place,
-        bedrock: bedrock.cloned(),
         allow_private: written.allow_private,
         headers: headers(written)?,
         timeouts: timeouts(&written.timeouts)?,
@@ -236,7 +232,7 @@ fn retry(written: &RetrySettings) -> Result<Policy, Invalid> {
 fn deployment(
     written: &DeploymentSettings,
     provider: &str,
-    base_url: &Url,
+    speaks: &Speaks,
     machine: &NodeId,
     prices: &Prices,
 ) -> Result<Deployment, Invalid> {
@@ -283,8 +279,32 @@ fn deployment(
     let max_tokens_field = match written.max_tokens_field {
         Some(MaxTokens::MaxTokens) => MaxTokensField::MaxTokens,
         Some(MaxTokens::MaxCompletionTokens) => MaxTokensField::MaxCompletionTokens,
-        None if base_url.host_str() == Some("api.openai.com") => MaxTokensField::MaxCompletionTokens,
-        None => MaxTokensField::MaxTokens,
+        None => match speaks {
+            Speaks::OpenAi(Flavor::OpenAi | Flavor::Groq) | Speaks::Azure { .. } => {
+                MaxTokensField::MaxCompletionTokens
+            }
+            // the others have a name of their own
+            _ => MaxTokensField::MaxTokens,
+        },
+    };
+    let api = match (written.api, speaks) {
+        (ApiSetting::Chat, _) => Api::Chat,
+        (ApiSetting::Responses, Speaks::OpenAi(_) | Speaks::Azure { .. }) => Api::Responses,
+        (ApiSetting::Responses, _) => {
+            return Err(Invalid::new(
+                "api",
+                "is \"responses\", which is of OpenAI's dialect, expected \"chat\"",
+            ));
+        }
+    };
+    let has_defaults = matches!(speaks, Speaks::OpenAi(_) | Speaks::Azure { .. } | Speaks::Ollama(_));
+    if !written.defaults.is_empty() && !has_defaults {
+        return Err(Invalid::new("defaults", "is given, expected it for OpenAI's dialect and Ollama only"));
+    }
+    let defaults = if written.defaults.is_empty() {
+        String::new()
+    } else {
+        serde_json::Value::Object(written.defaults.clone()).to_string()
     };
     if let Some(count) = written.max_output_tokens.filter(|count| !(1..=OUTPUT_TOKENS_MAX).contains(count)) {
         let problem = format!("is {count}, expected 1 to {OUTPUT_TOKENS_MAX}");
@@ -293,7 +313,14 @@ fn deployment(
     Ok(Deployment {
         id,
         model,
-        target: Target { upstream_model, max_tokens_field, max_output_tokens: written.max_output_tokens },
+        target: Target {
+            upstream_model,
+            max_tokens_field,
+            api,
+            defaults,
+            context_length: written.context_length,
+            max_output_tokens: written.max_output_tokens,
+        },
         context_length: written.context_length,
         slots: written.slots,
         capabilities,

@@ -4,22 +4,24 @@ use reqwest::header::HeaderMap;
 use service_runtime::{Clock, Secret};
 
 use crate::{
-    config,
+    config::{self, Speaks},
     credential::Credential,
     provider::{
         Dialect, Disabled, Provider,
         anthropic::Anthropic,
+        azure::Azure,
         bedrock,
         exchange::Exchange,
         gemini::{Gemini, KeyFile, Tokens},
         http::Transport,
+        ollama::{Ollama, Server, Side},
         openai::OpenAi,
     },
-    settings::{BedrockSettings, Kind},
+    settings::BedrockSettings,
 };
 
-/// What a provider's client is made of, whatever it speaks.
-struct Parts<'a> {
+/// What every call to a provider needs, whatever its dialect.
+struct Way<'a> {
     name: &'a str,
     headers: HeaderMap,
     api_key: Option<Secret>,
@@ -27,20 +29,30 @@ struct Parts<'a> {
     clock: &'a Clock,
 }
 
-impl Parts<'_> {
-    fn speaking(self, dialect: impl Dialect) -> Box<dyn Provider> {
-        self.speaking_with(dialect, Credential::new)
+impl Way<'_> {
+    fn exchange<D: Dialect>(self, dialect: D) -> Exchange<D> {
+        self.exchange_with(dialect, Credential::new)
     }
 
-    /// [`Parts::speaking`] for a secret that is no plain key.
-    fn speaking_with(
+    /// [`Way::exchange`] for a secret that is no plain key.
+    fn exchange_with<D: Dialect>(
         self,
-        dialect: impl Dialect,
+        dialect: D,
         credential: impl FnOnce(Secret) -> Credential,
-    ) -> Box<dyn Provider> {
+    ) -> Exchange<D> {
         let Self { name, headers, api_key, transport, clock } = self;
         let (credential, clock) = (api_key.map(credential), clock.clone());
-        Box::new(Exchange { name: name.to_owned(), dialect, headers, credential, transport, clock })
+        Exchange { name: name.to_owned(), dialect, headers, credential, transport, clock }
+    }
+
+    /// For calls that answer no request.
+    fn side(&self) -> Side {
+        Side {
+            name: self.name.to_owned(),
+            transport: self.transport.clone(),
+            headers: self.headers.clone(),
+            credential: self.api_key.clone().map(Credential::new),
+        }
     }
 }
 
@@ -53,18 +65,7 @@ pub(crate) fn connect(
     deployments: &[config::Deployment],
     clock: &Clock,
 ) -> Result<Box<dyn Provider>, config::Invalid> {
-    let config::Provider {
-        name,
-        kind,
-        base_url,
-        api_key,
-        place,
-        bedrock,
-        allow_private,
-        headers,
-        timeouts,
-        ..
-    } = provider;
+    let config::Provider { name, speaks, base_url, api_key, allow_private, headers, timeouts, .. } = provider;
     let transport = match Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https") {
         Ok(transport) => transport,
         Err(error) => {
@@ -72,22 +73,24 @@ pub(crate) fn connect(
             return Ok(Box::new(Disabled { reason }));
         }
     };
-    let parts = Parts { name: &name, headers, api_key, transport, clock };
-    Ok(match kind {
-        Kind::OpenAi => parts.speaking(OpenAi::new(name.clone(), &base_url)?),
-        Kind::Anthropic => parts.speaking(Anthropic::new(name.clone(), &base_url)?),
-        Kind::Gemini => parts.speaking(Gemini::ai_studio(name.clone(), base_url)),
-        Kind::Vertex => {
-            let place = place.ok_or_else(|| config::Invalid::new("vertex", "is missing"))?;
+    let mut way = Way { name: &name, headers, api_key, transport, clock };
+    Ok(match speaks {
+        Speaks::OpenAi(flavor) => Box::new(way.exchange(OpenAi::new(name.clone(), flavor, &base_url)?)),
+        Speaks::Azure { addresses, auth } => {
+            Box::new(way.exchange(Azure { name: name.clone(), addresses, auth }))
+        }
+        Speaks::Anthropic => Box::new(way.exchange(Anthropic::new(name.clone(), &base_url)?)),
+        Speaks::Gemini => Box::new(way.exchange(Gemini::ai_studio(name.clone(), base_url))),
+        Speaks::Vertex(place) => {
             let own = allow_private.then(|| base_url.clone());
-            let tokens = Tokens::new(name.clone(), parts.transport.clone(), clock.clone(), own.clone());
+            let tokens = Tokens::new(name.clone(), way.transport.clone(), clock.clone(), own.clone());
             let dialect = Gemini::vertex(name.clone(), base_url, place, tokens);
             let check = move |text: &str| KeyFile::check(text, own.as_ref());
-            parts.speaking_with(dialect, |secret| Credential::key_file(secret, check))
+            Box::new(way.exchange_with(dialect, |secret| Credential::key_file(secret, check)))
         }
-        Kind::Bedrock => {
-            let Parts { headers, api_key, transport, .. } = parts;
-            let (api_key, keys, region) = aws(api_key, bedrock);
+        Speaks::Bedrock(settings) => {
+            let (api_key, keys, region) = aws(way.api_key.take(), settings);
+            way.api_key = api_key;
             let translators =
                 deployments.iter().filter(|it| it.capabilities.translate && !it.capabilities.generate);
             let dialect = bedrock::Bedrock {
@@ -98,8 +101,12 @@ pub(crate) fn connect(
                 translators: translators.map(|it| it.target.upstream_model.clone()).collect(),
                 clock: clock.clone(),
             };
-            let (credential, clock) = (api_key.map(Credential::new), clock.clone());
-            Box::new(bedrock::Batched(Exchange { name, dialect, headers, credential, transport, clock }))
+            Box::new(bedrock::Batched(way.exchange(dialect)))
+        }
+        Speaks::Ollama(settings) => {
+            let dialect = Ollama::new(name.clone(), &base_url, settings.pull)?;
+            let side = way.side();
+            Box::new(Server::new(way.exchange(dialect), side, settings))
         }
     })
 }
@@ -107,11 +114,9 @@ pub(crate) fn connect(
 /// What Bedrock is shown: an API key or what signs, whichever is configured, else whichever the environment has.
 fn aws(
     api_key: Option<Secret>,
-    settings: Option<BedrockSettings>,
+    settings: BedrockSettings,
 ) -> (Option<Secret>, Option<bedrock::Keys>, String) {
-    let Some(BedrockSettings { region, access_key_id, secret_access_key, session_token }) = settings else {
-        return (api_key, None, String::new());
-    };
+    let BedrockSettings { region, access_key_id, secret_access_key, session_token } = settings;
     if api_key.is_some() {
         return (api_key, None, region);
     }

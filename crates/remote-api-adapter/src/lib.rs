@@ -36,6 +36,9 @@ use crate::{attempt::Adapter, metrics::Metrics, route::Routes};
 /// Between looks at the providers' keys, so that a key that appears brings its deployments up.
 const AVAILABILITY: Duration = Duration::from_secs(2);
 
+/// Between questions to servers that say themselves which models they have.
+const DISCOVERY: Duration = Duration::from_secs(5);
+
 /// Runs the service until its shutdown is asked for.
 ///
 /// # Errors
@@ -122,6 +125,23 @@ fn announce(
         announcer.run(told, stop).await;
         Ok(())
     });
+    if adapter.routes.discovers() {
+        let (adapter, stop) = (Arc::clone(adapter), process.shutdown.token());
+        process.tasks.spawn("discovery", async move {
+            let mut tick = tokio::time::interval(DISCOVERY);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    _ = tick.tick() => {}
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = adapter.routes.discover() => {}
+                }
+            }
+        });
+    }
     let (adapter, told, stop) = (Arc::clone(adapter), announcement.clone(), process.shutdown.token());
     process.tasks.spawn("availability", async move {
         let mut tick = tokio::time::interval(AVAILABILITY);

@@ -11,6 +11,7 @@
 //! ```
 
 pub(crate) mod anthropic;
+pub(crate) mod azure;
 pub(crate) mod bedrock;
 pub(crate) mod exchange;
 pub(crate) mod gemini;
@@ -18,6 +19,8 @@ pub(crate) mod gemini;
 pub(crate) mod golden;
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod lines;
+pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod refusal;
 pub(crate) mod sse;
@@ -28,6 +31,7 @@ use domain::{
     fault::{Code, Fault, Origin},
     inference::Request,
     pricing::TokenUsage,
+    routing::Capabilities,
 };
 use futures::future::{BoxFuture, FutureExt};
 use reqwest::{
@@ -39,16 +43,27 @@ use wire::v1;
 use crate::credential::Key;
 
 /// Which field of the OpenAI dialect bounds the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum MaxTokensField {
     /// `max_tokens`: most compatible servers.
+    #[default]
     MaxTokens,
     /// `max_completion_tokens`: OpenAI itself, whose reasoning models refuse the older name.
     MaxCompletionTokens,
 }
 
+/// Which of OpenAI's two interfaces generates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Api {
+    /// `chat/completions`, which every server of the dialect has.
+    #[default]
+    Chat,
+    /// `responses`: the only one of some of OpenAI's models.
+    Responses,
+}
+
 /// The model to call, in the provider's words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Target {
     /// The provider's name of the model.
     pub(crate) upstream_model: String,
@@ -56,6 +71,12 @@ pub(crate) struct Target {
     pub(crate) max_tokens_field: MaxTokensField,
     /// Bound on the answer where the provider demands one and the caller gives none, tokens.
     pub(crate) max_output_tokens: Option<u32>,
+    /// Which interface to use, where the provider has several.
+    pub(crate) api: Api,
+    /// Fields to send where the request does not say otherwise, as a JSON object; empty when none.
+    pub(crate) defaults: String,
+    /// Tokens, prompt and answer together; 0 = not known.
+    pub(crate) context_length: u32,
 }
 
 /// One call.
@@ -101,6 +122,8 @@ pub(crate) struct Completion {
 pub(crate) enum Step {
     /// Pieces that came together; not empty.
     Pieces(Vec<v1::DeltaItem>),
+    /// What goes on before the first piece, for heartbeats, and how far it is, percent.
+    Phase(&'static str, u32),
     /// The end of a whole answer.
     Done(Box<Completion>),
 }
@@ -118,6 +141,25 @@ pub(crate) trait Provider: Send + Sync {
 
     /// Whether it can be called now; otherwise why not, for people.
     fn available(&self) -> Result<(), String>;
+
+    /// The models that the server itself says it has; `None` where it is not asked.
+    fn discover(&self) -> Option<BoxFuture<'_, Result<Vec<Found>, Fault>>> {
+        None
+    }
+}
+
+/// A model that a server has without being configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The name callers use.
+    pub(crate) model: String,
+    /// The server's name of it.
+    pub(crate) upstream_model: String,
+    /// Tokens, prompt and answer together.
+    pub(crate) context_length: u32,
+    pub(crate) capabilities: Capabilities,
+    /// Length of its vectors; 0 = unknown, or it does not embed.
+    pub(crate) embedding_dimensions: u32,
 }
 
 /// A call in the provider's words.

@@ -20,6 +20,10 @@ use crate::{
     provider::{Provider, Target, http::Timeouts},
 };
 
+mod found;
+
+use found::Finds;
+
 /// Token of this service's executor subject: every adapter of a machine serves the same queue.
 pub(crate) const EXECUTOR: &str = "any";
 /// Retries that may lie in a provider's budget: what a short hiccup under load takes.
@@ -76,6 +80,7 @@ pub(crate) struct Routes {
     pub(crate) machine: NodeId,
     by_id: HashMap<String, Arc<Route>>,
     upstreams: Vec<Arc<Upstream>>,
+    finds: Finds,
 }
 
 impl Routes {
@@ -89,24 +94,42 @@ impl Routes {
         clock: &Clock,
     ) -> anyhow::Result<Self> {
         let (mut by_id, mut upstreams) = (HashMap::new(), Vec::new());
+        let mut finds = Finds::default();
         for provider in providers {
+            let speaks = provider.speaks.clone();
             let (upstream, deployments) = Upstream::new(provider, clock)?;
+            if let config::Speaks::Ollama(settings) = speaks
+                && settings.discover
+            {
+                finds.watch(&upstream, settings.slots);
+            }
             upstreams.push(Arc::clone(&upstream));
             for deployment in deployments {
                 let route = Route::new(deployment, &machine, Arc::clone(&upstream));
                 by_id.insert(route.id.to_string(), Arc::new(route));
             }
         }
-        Ok(Self { machine, by_id, upstreams })
+        Ok(Self { machine, by_id, upstreams, finds })
     }
 
-    pub(crate) fn get(&self, deployment: &str) -> Option<&Arc<Route>> {
-        self.by_id.get(deployment)
+    pub(crate) fn get(&self, deployment: &str) -> Option<Arc<Route>> {
+        self.by_id.get(deployment).cloned().or_else(|| self.finds.get(deployment))
+    }
+
+    /// Whether there are servers that say themselves what they have.
+    pub(crate) const fn discovers(&self) -> bool {
+        !self.finds.is_empty()
+    }
+
+    /// Asks those servers again.
+    pub(crate) async fn discover(&self) {
+        self.finds.look(&self.machine, &self.by_id).await;
     }
 
     /// Slots of all deployments together.
     pub(crate) fn slots(&self) -> usize {
-        self.by_id.values().map(|route| route.registered.slots as usize).sum::<usize>().max(1)
+        let configured: usize = self.by_id.values().map(|route| route.registered.slots as usize).sum();
+        (configured + self.finds.slots_max()).max(1)
     }
 
     /// What to register now, in a stable order: a provider that cannot be called has its deployments down, with the reason.
@@ -128,6 +151,7 @@ impl Routes {
                 deployment
             })
             .collect();
+        deployments.extend(self.finds.registered());
         deployments.sort_by(|a, b| a.id.cmp(&b.id));
         deployments
     }

@@ -7,6 +7,12 @@ use service_runtime::Secret;
 
 use crate::price::PriceSettings;
 
+mod azure;
+mod ollama;
+
+pub use azure::{AzureAuth, AzureSettings};
+pub use ollama::OllamaSettings;
+
 /// The sections that this service reads.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -44,7 +50,7 @@ impl Default for AdapterSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// OpenAI's, also of Groq, vLLM, llama.cpp's server, LM Studio, Ollama and others.
+    /// OpenAI's, also of vLLM, llama.cpp's server, LM Studio, OpenRouter and others.
     OpenAi,
     /// Anthropic's Messages API.
     Anthropic,
@@ -54,6 +60,12 @@ pub enum Kind {
     Vertex,
     /// AWS Bedrock's runtime.
     Bedrock,
+    /// OpenAI's models on Azure: Azure OpenAI and AI Foundry.
+    Azure,
+    /// OpenAI's dialect as Groq speaks it.
+    Groq,
+    /// Ollama's own.
+    Ollama,
 }
 
 impl Kind {
@@ -67,6 +79,10 @@ impl Kind {
             Self::Vertex => None,
             // one in each region
             Self::Bedrock => None,
+            Self::Groq => Some("https://api.groq.com/openai/v1"),
+            // only with allow_private, which the error then says
+            Self::Ollama => Some("http://127.0.0.1:11434"),
+            Self::Azure => None,
         }
     }
 }
@@ -110,7 +126,14 @@ pub struct ProviderSettings {
     /// When a failed call is tried again.
     #[serde(default)]
     pub retry: RetrySettings,
-    /// The models to offer.
+    /// What only Azure needs to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<AzureSettings>,
+    /// What only Ollama needs to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ollama: Option<OllamaSettings>,
+    /// The models to offer; may be empty only where models are discovered.
+    #[serde(default)]
     pub deployments: Vec<DeploymentSettings>,
 }
 
@@ -224,6 +247,17 @@ pub enum MaxTokens {
     MaxCompletionTokens,
 }
 
+/// Which of OpenAI's interfaces generates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ApiSetting {
+    /// `chat/completions`.
+    #[default]
+    Chat,
+    /// `responses`: for models that have no other.
+    Responses,
+}
+
 /// One model of a provider.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -249,7 +283,13 @@ pub struct DeploymentSettings {
     /// Its prices, before those of the price table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<PriceSettings>,
-    /// Absent: `max_completion_tokens` for `api.openai.com`, `max_tokens` for every other host.
+    /// Which interface generates, for OpenAI and Azure.
+    #[serde(default)]
+    pub api: ApiSetting,
+    /// Fields to send with each call that does not say otherwise, in the provider's words; checked by the provider only.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub defaults: serde_json::Map<String, serde_json::Value>,
+    /// Absent: `max_completion_tokens` for OpenAI's own hosts, Azure and Groq, `max_tokens` for every other server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens_field: Option<MaxTokens>,
     /// Most tokens of an answer for which the caller sets no bound, 1 to 1,000,000; only for providers that demand one

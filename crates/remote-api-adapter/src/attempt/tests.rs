@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod bedrock;
+mod family;
 mod faults;
 mod google;
 mod outside;

@@ -45,8 +45,70 @@ fn a_provider_is_read_with_its_defaults() {
 
 #[test]
 fn openai_itself_gets_its_own_name_for_the_bound() {
-    let providers = checked(&PROVIDER.replace("api.acme.example", "api.openai.com")).unwrap();
-    assert_eq!(providers[0].deployments[0].target.max_tokens_field, MaxTokensField::MaxCompletionTokens);
+    let field = |host: &str| {
+        let providers = checked(&PROVIDER.replace("api.acme.example", host)).unwrap();
+        providers[0].deployments[0].target.max_tokens_field
+    };
+    for host in ["api.openai.com", "eu.api.openai.com"] {
+        assert_eq!(field(host), MaxTokensField::MaxCompletionTokens, "{host}");
+    }
+    assert_eq!(field("notapi.openai.com.example"), MaxTokensField::MaxTokens);
+}
+
+#[test]
+fn each_kind_has_its_own_name_for_the_bound_and_its_own_settings() {
+    let bound = |from: &str, to: &str| {
+        let providers = checked(&PROVIDER.replace(from, to)).unwrap();
+        providers[0].deployments[0].target.max_tokens_field
+    };
+    let kind = "kind = \"openai\"";
+    assert_eq!(bound(kind, "kind = \"groq\""), MaxTokensField::MaxCompletionTokens);
+    let azure = "kind = \"azure\"\nazure = { api_version = \"2024-10-21\" }";
+    assert_eq!(
+        bound(
+            &format!("{kind}\nbase_url = \"https://api.acme.example/v1\""),
+            &format!("{azure}\nbase_url = \"https://res.openai.azure.com\"")
+        ),
+        MaxTokensField::MaxCompletionTokens
+    );
+    assert_eq!(bound(kind, "kind = \"ollama\""), MaxTokensField::MaxTokens);
+}
+
+#[test]
+fn a_server_that_says_what_it_has_needs_no_list() {
+    let toml = |more: &str| {
+        format!(
+            "[[providers]]\nname = \"lab\"\nkind = \"ollama\"\nallow_private = true\nollama = {{ {more} }}\n"
+        )
+    };
+    let providers = checked(&toml("discover = true")).unwrap();
+    assert_eq!(providers[0].base_url.as_str(), "http://127.0.0.1:11434/");
+    assert!(providers[0].deployments.is_empty());
+    assert_eq!(refused(&toml("discover = false")), "providers[0].deployments");
+    assert_eq!(refused(&toml("slots = 0")), "providers[0].ollama.slots");
+    assert_eq!(refused(&toml("context_length_max = 0")), "providers[0].ollama.context_length_max");
+}
+
+#[test]
+fn what_is_written_out_can_be_read_again() {
+    let toml = "[[providers]]\nname = \"lab\"\nkind = \"ollama\"\nallow_private = true\nollama = { discover = true }\n\
+                [[providers.deployments]]\nmodel = \"m\"\ncontext_length = 1\ncapabilities = [\"generate\"]\nfree = true\n\
+                api = \"chat\"\ndefaults = { options = { num_gpu = 1 } }\nmax_tokens_field = \"max_tokens\"\n\
+                [[providers]]\nname = \"azure\"\nkind = \"azure\"\nbase_url = \"https://res.openai.azure.com\"\n\
+                azure = { auth = \"bearer\" }\n[[providers.deployments]]\nmodel = \"m\"\napi = \"responses\"\n\
+                context_length = 1\ncapabilities = [\"generate\"]\nfree = true\n";
+    let settings: AdapterSettings = toml::from_str(toml).unwrap();
+    let again: AdapterSettings = toml::from_str(&toml::to_string(&settings).unwrap()).unwrap();
+    assert_eq!(format!("{again:?}"), format!("{settings:?}"));
+    check(&again, &machine()).unwrap();
+}
+
+#[test]
+fn a_deployments_defaults_are_kept_as_json() {
+    let toml = PROVIDER
+        .replace("context_length", "defaults = { reasoning_format = \"parsed\", n = [1] }\ncontext_length");
+    let target = &checked(&toml).unwrap()[0].deployments[0].target;
+    assert_eq!(target.defaults, r#"{"n":[1],"reasoning_format":"parsed"}"#);
 }
 
 #[test]
@@ -111,7 +173,21 @@ fn each_slip_is_named_with_its_place() {
             "providers[0].extra_headers.a b",
         ),
     ];
-    for (from, to, field) in cases {
+    let more_cases = [
+        ("kind = \"openai\"", "kind = \"openai\"\nazure = {}", "providers[0].azure"),
+        ("kind = \"openai\"", "kind = \"openai\"\nollama = {}", "providers[0].ollama"),
+        (
+            "kind = \"openai\"",
+            "kind = \"azure\"\nazure = { api_version = \"x\" }",
+            "providers[0].azure.api_version",
+        ),
+        (
+            "kind = \"openai\"\nbase_url = \"https://api.acme.example/v1\"\n[[providers.deployments]]",
+            "kind = \"ollama\"\nbase_url = \"https://api.acme.example\"\n[[providers.deployments]]\napi = \"responses\"",
+            "providers[0].deployments[0].api",
+        ),
+    ];
+    for (from, to, field) in cases.into_iter().chain(more_cases) {
         let toml = PROVIDER.replacen(from, to, 1);
         assert_ne!(toml, PROVIDER, "{from} is not in the example");
         assert_eq!(refused(&toml), field, "{to}");
@@ -209,7 +285,7 @@ free = true
 fn vertex_has_a_place_and_the_address_of_it() {
     let providers = checked(VERTEX).unwrap();
     assert_eq!(providers[0].base_url.as_str(), "https://europe-west4-aiplatform.googleapis.com/v1");
-    let place = providers[0].place.as_ref().unwrap();
+    let Speaks::Vertex(place) = &providers[0].speaks else { panic!("{:?}", providers[0].speaks) };
     assert_eq!((place.project.as_str(), place.location.as_str()), ("example.com:my-project", "europe-west4"));
     let global = checked(&VERTEX.replace("europe-west4", "global")).unwrap();
     assert_eq!(global[0].base_url.as_str(), "https://aiplatform.googleapis.com/v1");

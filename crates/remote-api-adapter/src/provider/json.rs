@@ -83,6 +83,25 @@ impl<'a> Fields<'a> {
         (named.into_iter().map(|(_, value)| value).collect(), Self(others))
     }
 
+    /// Keeps the fields whose name passes.
+    pub(crate) fn retain(&mut self, mut pass: impl FnMut(&str) -> bool) {
+        self.0.retain(|(key, _)| pass(key));
+    }
+
+    /// Gives a field another name, unless one of that name is there.
+    pub(crate) fn rename(&mut self, from: &str, to: &'a str) {
+        if self.contains(to) {
+            return;
+        }
+        for (key, _) in self.0.iter_mut().filter(|(key, _)| &**key == from) {
+            *key = Text::from(to);
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.0.iter().any(|(key, _)| &**key == name)
     }
@@ -104,11 +123,7 @@ impl<'a> Fields<'a> {
             return String::new();
         }
         let mut out = Vec::new();
-        let mut object = Object::begin(&mut out);
-        for (key, value) in self.iter() {
-            object.raw_dynamic(key, value.get());
-        }
-        object.end();
+        Object::wrap(&mut out, &self);
         // made of strings only
         String::from_utf8(out).unwrap_or_default()
     }
@@ -194,6 +209,15 @@ impl<'o> Object<'o> {
         Self { out, keys: Vec::new(), empty: true }
     }
 
+    /// An object of carried fields only.
+    pub(crate) fn wrap(out: &mut Vec<u8>, fields: &Fields<'_>) {
+        let mut object = Object::begin(out);
+        for (key, value) in fields.iter() {
+            object.raw_dynamic(key, value.get());
+        }
+        object.end();
+    }
+
     pub(crate) fn end(self) {
         self.out.push(b'}');
     }
@@ -270,6 +294,15 @@ impl<'o> Object<'o> {
             self.raw_dynamic(key, value.get());
         }
         Ok(())
+    }
+
+    /// Writes the fields whose names are neither written nor reserved yet, nor among `others`.
+    pub(crate) fn complete(&mut self, defaults: &Fields<'_>, others: &Fields<'_>) {
+        for (key, value) in defaults.iter() {
+            if !self.keys.contains(&key) && !others.contains(key) {
+                self.raw_dynamic(key, value.get());
+            }
+        }
     }
 
     /// As [`Object::carry`], from text.

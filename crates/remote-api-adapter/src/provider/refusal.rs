@@ -82,12 +82,21 @@ impl Refusal<'_> {
         if ["unsupported_parameter", "unsupported_value"].into_iter().any(is) {
             return (Code::Unsupported, Caller, true, false);
         }
+        // Groq: the model's own output did not fit the tools or the schema; drawn again it may
+        if ["tool_use_failed", "json_validate_failed"].into_iter().any(is) {
+            return (Code::Upstream, Provider, true, true);
+        }
+        // Groq: larger than what the account may send in a minute, which other accounts may
+        if status == 413 && is("rate_limit_exceeded") {
+            return (Code::RateLimited, Provider, true, false);
+        }
         match status {
             401 | 403 => (Code::UpstreamAuth, Provider, true, false),
             404 => (Code::NotFound, Provider, true, false),
             408 | 504 => (Code::Timeout, Provider, true, true),
             413 => (Code::PayloadTooLarge, Caller, false, false),
-            429 => (Code::RateLimited, Provider, true, true),
+            // 498 is Groq's: no room in the flex tier
+            429 | 498 => (Code::RateLimited, Provider, true, true),
             400 | 422 => (Code::InvalidArgument, Caller, false, false),
             // told by the server that it will never work
             501 | 505 => (Code::Upstream, Provider, true, false),
@@ -106,7 +115,7 @@ impl Refusal<'_> {
             (Code::UpstreamAuth, Origin::Provider, true, false)
         } else if is("model_not_found") || is("not_found_error") {
             (Code::NotFound, Origin::Provider, true, false)
-        } else if is("invalid_request_error") || is("BadRequestError") {
+        } else if is("invalid_request_error") || is("BadRequestError") || is("invalid_prompt") {
             (Code::InvalidArgument, Origin::Caller, false, false)
         } else {
             (Code::Upstream, Origin::Provider, true, true)

@@ -148,7 +148,8 @@ async fn a_cancel_closes_the_upstream_connection_and_is_accounted() {
 async fn a_full_deployment_says_busy() {
     let upstream = Upstream::start([streamed()]).await;
     let adapter = adapter(&upstream, "");
-    let held = adapter.routes.get(DEPLOYMENT).unwrap().slots.try_acquire().unwrap();
+    let route = adapter.routes.get(DEPLOYMENT).unwrap();
+    let held = route.slots.try_acquire().unwrap();
     assert_eq!(ask(&adapter, &question(true)).await.1.unwrap_err().code, Code::Busy);
     drop(held);
     assert!(ask(&adapter, &question(true)).await.1.is_ok());

@@ -11,18 +11,15 @@ use wire::v1;
 
 use super::{decode, encode, stream::Decoder};
 use crate::provider::{
-    Call, Completion, MaxTokensField, Target,
+    Call, Completion, Target,
     golden::{self, Golden, envelope, everything, plain, says, text},
 };
 
 pub(super) const GOLDEN: Golden = Golden("anthropic");
 
 pub(super) fn encode_only(request: &Request, model: &str) -> Result<Vec<u8>, Fault> {
-    let target = Target {
-        upstream_model: model.to_owned(),
-        max_tokens_field: MaxTokensField::MaxTokens,
-        max_output_tokens: Some(20_000),
-    };
+    let target =
+        Target { upstream_model: model.to_owned(), max_output_tokens: Some(20_000), ..Target::default() };
     encode::encode(Call { target: &target, request })
 }
 

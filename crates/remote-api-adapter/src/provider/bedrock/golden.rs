@@ -18,7 +18,7 @@ use wire::v1;
 
 use super::{Bedrock, decode, invoke, stream::Decoder};
 use crate::provider::{
-    Call, Completion, Dialect as _, MaxTokensField, Target,
+    Call, Completion, Dialect as _, Target,
     golden::{self, Golden, envelope, says, text},
 };
 
@@ -39,11 +39,7 @@ fn dialect() -> Bedrock {
 }
 
 fn encoded(request: &Request, model: &str) -> Result<String, Fault> {
-    let target = Target {
-        upstream_model: model.to_owned(),
-        max_tokens_field: MaxTokensField::MaxTokens,
-        max_output_tokens: None,
-    };
+    let target = Target { upstream_model: model.to_owned(), ..Target::default() };
     let (prepared, _) = dialect().prepare(Call { target: &target, request })?;
     let body = std::str::from_utf8(&prepared.body).unwrap();
     serde_json::from_str::<serde_json::Value>(body).unwrap_or_else(|error| panic!("{error} in {body}"));

@@ -15,7 +15,7 @@ use super::{
     stream::Decoder,
 };
 use crate::provider::{
-    Call, Completion, MaxTokensField, Reader as _, Target,
+    Call, Completion, Reader as _, Target,
     golden::{self, Golden, envelope, everything, plain, says, text},
 };
 
@@ -26,11 +26,7 @@ pub(super) const NEW: &str = "gemini-3.5-flash";
 pub(super) const OLD: &str = "gemini-2.5-flash";
 
 pub(super) fn encoded(request: &Request, model: &str, service: Service) -> Result<String, Fault> {
-    let target = Target {
-        upstream_model: model.to_owned(),
-        max_tokens_field: MaxTokensField::MaxTokens,
-        max_output_tokens: None,
-    };
+    let target = Target { upstream_model: model.to_owned(), ..Target::default() };
     let encoded = encode::encode(Call { target: &target, request }, service)?;
     let body = String::from_utf8(encoded.body).unwrap();
     serde_json::from_str::<serde_json::Value>(&body).unwrap_or_else(|error| panic!("{error} in {body}"));

@@ -12,12 +12,14 @@ use super::{
     decode,
     encode::{self, Encoded, Endpoint},
     error::Words,
+    flavor::Flavor,
+    responses,
     stream::Decoder,
 };
 use crate::{
     config::Invalid,
     credential::Key,
-    provider::{Call, Completion, Dialect, Failure, Once, Prepared, Reader, Refused},
+    provider::{Api, Call, Completion, Dialect, Failure, Once, Prepared, Reader, Refused},
 };
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -26,47 +28,75 @@ pub(crate) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/even
 /// One configured server of the dialect.
 pub(crate) struct OpenAi {
     name: String,
+    flavor: Flavor,
     chat_completions: Url,
+    responses: Url,
     embeddings: Url,
 }
 
 impl OpenAi {
     /// # Errors
     /// The base URL cannot have a path below it.
-    pub(crate) fn new(name: String, base_url: &Url) -> Result<Self, Invalid> {
+    pub(crate) fn new(name: String, flavor: Flavor, base_url: &Url) -> Result<Self, Invalid> {
         let below = |endpoint: Endpoint| {
             let url = format!("{}/{}", base_url.as_str().trim_end_matches('/'), endpoint.path());
             Url::parse(&url).map_err(|error| Invalid::new("base_url", format!("gives {url:?}: {error}")))
         };
-        let (chat_completions, embeddings) =
-            (below(Endpoint::ChatCompletions)?, below(Endpoint::Embeddings)?);
-        Ok(Self { name, chat_completions, embeddings })
+        Ok(Self {
+            name,
+            flavor,
+            chat_completions: below(Endpoint::ChatCompletions)?,
+            responses: below(Endpoint::Responses)?,
+            embeddings: below(Endpoint::Embeddings)?,
+        })
     }
+}
+
+/// Writes a call for a server of the dialect, wherever its endpoints are.
+///
+/// # Errors
+/// What the server cannot do, by the name of the field.
+pub(crate) fn prepare(
+    provider: &str,
+    flavor: Flavor,
+    call: Call<'_>,
+    address: impl FnOnce(Endpoint) -> Url,
+) -> Result<(Prepared, Box<dyn Reader>), Fault> {
+    let Encoded { endpoint, body } = encode::encode(call, flavor)?;
+    let name = provider.to_owned();
+    let reader: Box<dyn Reader> = match (call.request, call.target.api) {
+        (Request::Embed(request), _) => {
+            let inputs = request.inputs.len();
+            Box::new(Once(move |body: &[u8]| decode::embeddings(&name, body, inputs)))
+        }
+        (Request::Generate(_) | Request::Translate(_), Api::Chat) => Box::new(Decoder::new(provider)),
+        (Request::Generate(_) | Request::Translate(_), Api::Responses) => {
+            Box::new(responses::stream::Decoder::new(provider))
+        }
+    };
+    let prepared = Prepared {
+        url: address(endpoint),
+        headers: HeaderMap::new(),
+        content_type: JSON,
+        accept: if call.request.streams() { EVENT_STREAM } else { JSON },
+        body: body.into(),
+    };
+    Ok((prepared, reader))
+}
+
+/// What a response without success means in the dialect.
+pub(crate) fn refusal(provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure {
+    Words::of_body(refused.body).refusal(Some(refused.status)).into_failure(provider, key)
 }
 
 impl Dialect for OpenAi {
     fn prepare(&self, call: Call<'_>) -> Result<(Prepared, Box<dyn Reader>), Fault> {
-        let Encoded { endpoint, body } = encode::encode(call)?;
-        let url = match endpoint {
-            Endpoint::ChatCompletions => &self.chat_completions,
-            Endpoint::Embeddings => &self.embeddings,
+        let address = |endpoint| match endpoint {
+            Endpoint::ChatCompletions => self.chat_completions.clone(),
+            Endpoint::Responses => self.responses.clone(),
+            Endpoint::Embeddings => self.embeddings.clone(),
         };
-        let provider = self.name.clone();
-        let reader: Box<dyn Reader> = match call.request {
-            Request::Embed(request) => {
-                let inputs = request.inputs.len();
-                Box::new(Once(move |body: &[u8]| decode::embeddings(&provider, body, inputs)))
-            }
-            Request::Generate(_) | Request::Translate(_) => Box::new(Decoder::new(&provider)),
-        };
-        let prepared = Prepared {
-            url: url.clone(),
-            headers: HeaderMap::new(),
-            content_type: JSON,
-            accept: if call.request.streams() { EVENT_STREAM } else { JSON },
-            body: body.into(),
-        };
-        Ok((prepared, reader))
+        prepare(&self.name, self.flavor, call, address)
     }
 
     fn authorize<'a>(
@@ -81,7 +111,7 @@ impl Dialect for OpenAi {
     }
 
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure {
-        Words::of_body(refused.body).refusal(Some(refused.status)).into_failure(provider, key)
+        self::refusal(provider, refused, key)
     }
 }
 

@@ -60,11 +60,14 @@ impl Tally {
         {
             self.model = model.into_string();
         }
+        for (key, value) in reply.extra.iter() {
+            if key == "x_groq" {
+                self.groq(provider, value.get())?;
+            }
+            self.keep(key, value.get());
+        }
         if let Some(usage) = reply.usage {
             self.usage = Some(usage.into());
-        }
-        for (key, value) in reply.extra.iter() {
-            self.keep(key, value.get());
         }
         for choice in reply.choices {
             if choice.index != 0 {
@@ -75,6 +78,18 @@ impl Tally {
                 self.finish_reason = Some(self.reason(provider, reason)?);
             }
             items.extend(choice.into_item());
+        }
+        Ok(())
+    }
+
+    /// Groq's own field of a chunk: usage where the dialect's is missing, and why a stream ends early.
+    fn groq(&mut self, provider: &str, own: &str) -> Result<(), Fault> {
+        let Ok(own) = serde_json::from_str::<Groq<'_>>(own) else { return Ok(()) };
+        if let Some(error) = own.error {
+            return Err(Words::of_error(error.get()).refusal(None).into_failure(provider, None).fault);
+        }
+        if let Some(usage) = own.usage.filter(|usage| self.usage.is_none() && usage.counts()) {
+            self.usage = Some(usage.into());
         }
         Ok(())
     }
@@ -149,6 +164,14 @@ pub(super) fn chat(provider: &str, body: &[u8]) -> Result<Completion, Fault> {
 }
 
 #[derive(Deserialize)]
+struct Groq<'a> {
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(borrow, default)]
+    error: Option<&'a serde_json::value::RawValue>,
+}
+
+#[derive(Deserialize)]
 struct Vectors<'a> {
     #[serde(default)]
     data: Vec<Vector>,
@@ -200,6 +223,13 @@ pub(super) fn embeddings(provider: &str, body: &[u8], inputs: usize) -> Result<C
         embeddings: Some(v1::Embeddings { embeddings }),
         ..Completion::default()
     })
+}
+
+impl Usage {
+    /// Whether it counts tokens; some servers only tell times.
+    const fn counts(&self) -> bool {
+        self.prompt_tokens.is_some()
+    }
 }
 
 impl From<Usage> for TokenUsage {

@@ -18,6 +18,7 @@ fn each_status_has_its_code_and_says_whether_to_try_again() {
         (408, Code::Timeout, Origin::Provider, true, true),
         (413, Code::PayloadTooLarge, Origin::Caller, false, false),
         (429, Code::RateLimited, Origin::Provider, true, true),
+        (498, Code::RateLimited, Origin::Provider, true, true),
         (500, Code::Upstream, Origin::Provider, true, true),
         (501, Code::Upstream, Origin::Provider, true, false),
         (502, Code::Upstream, Origin::Provider, true, true),
@@ -50,6 +51,9 @@ fn what_the_provider_says_counts_more_than_its_status() {
         Code::ContextLengthExceeded
     );
     assert_eq!(code(400, "unsupported_value", ""), Code::Unsupported);
+    assert_eq!(code(413, "rate_limit_exceeded", ""), Code::RateLimited);
+    let misspoken = failure(400, "tool_use_failed", "");
+    assert_eq!((misspoken.fault.code, misspoken.transient), (Code::Upstream, true));
 }
 
 #[test]

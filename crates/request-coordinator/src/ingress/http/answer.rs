@@ -2,7 +2,15 @@
 
 use domain::routing::Decision;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use wire::v1::{self, DeltaItem, End, FinishReason};
+
+mod carried;
+mod whole;
+
+pub(super) use carried::answer_fields;
+use carried::{Carried, OF_ANSWER, OF_CALL, OF_MESSAGE};
+pub(super) use whole::Gathered;
 
 /// What every part of one answer repeats.
 #[derive(Debug, Clone)]
@@ -24,6 +32,8 @@ struct Chunk<'a> {
     usage: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hybrid: Option<&'a Hybrid>,
+    #[serde(flatten)]
+    carried: Carried<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -31,6 +41,11 @@ struct ChunkChoice<'a> {
     index: u32,
     delta: ChunkDelta<'a>,
     finish_reason: Option<&'static str>,
+    /// The provider's own word, where ours is only its meaning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    native_finish_reason: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -43,6 +58,8 @@ struct ChunkDelta<'a> {
     reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ChunkToolCall<'a>>,
+    #[serde(flatten)]
+    carried: Carried<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,6 +70,8 @@ struct ChunkToolCall<'a> {
     #[serde(rename = "type", skip_serializing_if = "str::is_empty")]
     kind: &'static str,
     function: Function<'a>,
+    #[serde(flatten)]
+    carried: Carried<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -147,39 +166,41 @@ pub(super) fn finish_reason(reason: FinishReason) -> &'static str {
 fn event(out: &mut Vec<u8>, value: &impl Serialize) {
     out.extend_from_slice(b"data: ");
     // plain structs of texts and numbers: this cannot fail, and a failure would only shorten the event
+    let start = out.len();
     serde_json::to_writer(&mut *out, value).ok();
+    // carried JSON may be laid out in lines, and an event has only one; inside of texts line breaks are escaped
+    for byte in out.get_mut(start..).unwrap_or_default() {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
     out.extend_from_slice(b"\n\n");
 }
 
-impl Head {
-    fn chunk(&self, out: &mut Vec<u8>, delta: ChunkDelta<'_>, finish: Option<&'static str>) {
-        let choices = [ChunkChoice { index: 0, delta, finish_reason: finish }];
-        self.raw(out, &choices, None, None);
+impl<'a> ChunkChoice<'a> {
+    const fn of(delta: ChunkDelta<'a>) -> Self {
+        Self { index: 0, delta, finish_reason: None, native_finish_reason: None, logprobs: None }
     }
+}
 
-    fn raw(
-        &self,
-        out: &mut Vec<u8>,
-        choices: &[ChunkChoice<'_>],
-        usage: Option<Usage>,
-        hybrid: Option<&Hybrid>,
-    ) {
-        let chunk = Chunk {
+impl Head {
+    fn chunk<'a>(&'a self, choices: &'a [ChunkChoice<'a>]) -> Chunk<'a> {
+        Chunk {
             id: &self.id,
             object: "chat.completion.chunk",
             created: self.created,
             model: &self.model,
             choices,
-            usage,
-            hybrid,
-        };
-        event(out, &chunk);
+            usage: None,
+            hybrid: None,
+            carried: Carried::default(),
+        }
     }
 
     /// The first chunk, which only says who speaks.
     pub(super) fn begin(&self, out: &mut Vec<u8>) {
         let delta = ChunkDelta { role: Some("assistant"), content: Some(""), ..ChunkDelta::default() };
-        self.chunk(out, delta, None);
+        event(out, &self.chunk(&[ChunkChoice::of(delta)]));
     }
 
     /// One chunk for each piece.
@@ -190,15 +211,24 @@ impl Head {
                 id: &call.id,
                 kind: if call.id.is_empty() { "" } else { "function" },
                 function: Function { name: &call.name, arguments: &call.arguments_json },
+                carried: Carried::read(&call.extra_json, OF_CALL),
             });
+            let mut carried = Carried::read(&item.extra_json, OF_MESSAGE);
+            let logprobs = carried.take("logprobs");
             let delta = ChunkDelta {
                 role: None,
                 content: (!item.text.is_empty()).then_some(item.text.as_str()),
                 reasoning_content: (!item.reasoning.is_empty()).then_some(item.reasoning.as_str()),
                 tool_calls: tool_calls.collect(),
+                carried,
             };
-            if delta.content.is_some() || delta.reasoning_content.is_some() || !delta.tool_calls.is_empty() {
-                self.chunk(out, delta, None);
+            let says_something = delta.content.is_some()
+                || delta.reasoning_content.is_some()
+                || !delta.tool_calls.is_empty()
+                || !delta.carried.is_empty()
+                || logprobs.is_some();
+            if says_something {
+                event(out, &self.chunk(&[ChunkChoice { logprobs, ..ChunkChoice::of(delta) }]));
             }
         }
     }
@@ -208,14 +238,15 @@ impl Head {
         if let Some(last) = &end.last_delta {
             self.pieces(out, &last.items);
         }
+        let mut carried = Carried::read(&end.extra_json, OF_ANSWER);
         let choice = ChunkChoice {
-            index: 0,
-            delta: ChunkDelta::default(),
             finish_reason: Some(finish_reason(end.finish_reason())),
+            native_finish_reason: carried.take("finish_reason"),
+            ..ChunkChoice::of(ChunkDelta::default())
         };
-        self.raw(out, &[choice], None, Some(hybrid));
+        event(out, &Chunk { hybrid: Some(hybrid), carried, ..self.chunk(&[choice]) });
         if include_usage {
-            self.raw(out, &[], Some(end.usage.unwrap_or_default().into()), None);
+            event(out, &Chunk { usage: Some(end.usage.unwrap_or_default().into()), ..self.chunk(&[]) });
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
     }
@@ -226,99 +257,5 @@ pub(super) fn broken(out: &mut Vec<u8>, fault: &domain::fault::Fault) {
     event(out, &super::error::body(fault));
 }
 
-/// The whole answer in one object.
-#[derive(Debug, Serialize)]
-pub(super) struct Completion<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: [Choice; 1],
-    usage: Usage,
-    hybrid: Hybrid,
-}
-
-#[derive(Debug, Serialize)]
-struct Choice {
-    index: u32,
-    message: Answered,
-    finish_reason: &'static str,
-    logprobs: Option<()>,
-}
-
-#[derive(Debug, Serialize)]
-struct Answered {
-    role: &'static str,
-    content: Option<String>,
-    refusal: Option<()>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    reasoning_content: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<CalledTool>,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct CalledTool {
-    id: String,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    function: CalledFunction,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct CalledFunction {
-    name: String,
-    arguments: String,
-}
-
-/// Pieces put together.
-#[derive(Debug, Default)]
-pub(super) struct Gathered {
-    text: String,
-    reasoning: String,
-    calls: std::collections::BTreeMap<u32, CalledTool>,
-}
-
-impl Gathered {
-    pub(super) fn add(&mut self, items: Vec<DeltaItem>) {
-        for item in items {
-            if self.text.is_empty() {
-                self.text = item.text;
-            } else {
-                self.text.push_str(&item.text);
-            }
-            self.reasoning.push_str(&item.reasoning);
-            for call in item.tool_calls {
-                let whole = self
-                    .calls
-                    .entry(call.index)
-                    .or_insert_with(|| CalledTool { kind: "function", ..CalledTool::default() });
-                whole.id.push_str(&call.id);
-                whole.function.name.push_str(&call.name);
-                whole.function.arguments.push_str(&call.arguments_json);
-            }
-        }
-    }
-
-    pub(super) fn completion<'a>(self, head: &'a Head, end: &End, hybrid: Hybrid) -> Completion<'a> {
-        let tool_calls: Vec<_> = self.calls.into_values().collect();
-        let content = (!self.text.is_empty() || tool_calls.is_empty()).then_some(self.text);
-        let message = Answered {
-            role: "assistant",
-            content,
-            refusal: None,
-            reasoning_content: self.reasoning,
-            tool_calls,
-        };
-        let finish_reason = finish_reason(end.finish_reason());
-        Completion {
-            id: &head.id,
-            object: "chat.completion",
-            created: head.created,
-            model: &head.model,
-            choices: [Choice { index: 0, message, finish_reason, logprobs: None }],
-            usage: end.usage.unwrap_or_default().into(),
-            hybrid,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use wire::v1::{EmbedRequest, Embedding, execute_request::Method};
 
 use super::{
     Hints,
-    answer::Hybrid,
+    answer::{Hybrid, answer_fields},
     chat::{first, tell},
     error::Refused,
     model_or_placement,
@@ -69,14 +69,15 @@ pub(super) async fn embeddings(
         .map(|(index, vector)| json!({ "object": "embedding", "index": index, "embedding": encode(vector, base64) }))
         .collect();
     let tokens = end.usage.unwrap_or_default().input;
-    let mut response = axum::Json(json!({
+    let mut answer = json!({
         "object": "list",
         "data": data,
         "model": end.model,
         "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
         "hybrid": Hybrid::new(&id, decision.as_deref(), &end),
-    }))
-    .into_response();
+    });
+    answer_fields(&mut answer, &end.extra_json);
+    let mut response = axum::Json(answer).into_response();
     tell(&mut response, &id, decision.as_deref(), Some(&end));
     Ok(response)
 }

@@ -1,22 +1,27 @@
 //! OpenAI's request bodies, towards the wire. Fields that are not modelled are carried as JSON.
 
 use domain::fault::Fault;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use wire::v1::{
     self, ContentPart, GenerateRequest, ImageUrl, Message, ResponseFormat, Sampling, Tool, ToolCall,
     ToolChoice, content_part::Part,
 };
 
+/// An absent field and `null` are one: SDKs write out every field of a message, also of one they only send back.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(reader: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(reader)?.unwrap_or_default())
+}
+
 /// `POST /v1/chat/completions`.
 #[derive(Debug, Deserialize)]
 pub(super) struct ChatBody {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) model: String,
     // absent is as empty: both are refused by name
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     messages: Vec<ChatMessage>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) stream: bool,
     pub(super) stream_options: Option<StreamOptions>,
     max_tokens: Option<u32>,
@@ -29,7 +34,7 @@ pub(super) struct ChatBody {
     presence_penalty: Option<f32>,
     stop: Option<OneOrMany>,
     n: Option<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     tools: Vec<ChatTool>,
     tool_choice: Option<Value>,
     response_format: Option<ChatFormat>,
@@ -39,7 +44,7 @@ pub(super) struct ChatBody {
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct StreamOptions {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) include_usage: bool,
 }
 
@@ -69,11 +74,11 @@ impl OneOrMany {
 struct ChatMessage {
     role: String,
     content: Option<ChatContent>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     tool_calls: Vec<ChatToolCall>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     tool_call_id: String,
     #[serde(flatten)]
     extra: Map<String, Value>,
@@ -88,7 +93,7 @@ enum ChatContent {
 
 #[derive(Debug, Deserialize)]
 struct ChatToolCall {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     id: String,
     /// Always `function`.
     #[serde(default, rename = "type")]
@@ -104,7 +109,7 @@ struct ChatToolCall {
 #[derive(Debug, Deserialize)]
 struct ChatFunctionCall {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     arguments: String,
 }
 
@@ -118,7 +123,7 @@ struct ChatTool {
 #[derive(Debug, Deserialize)]
 struct ChatFunction {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     description: String,
     parameters: Option<Value>,
     strict: Option<bool>,
@@ -133,7 +138,7 @@ struct ChatFormat {
 
 #[derive(Debug, Deserialize)]
 struct ChatSchema {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     name: String,
     schema: Option<Value>,
     strict: Option<bool>,
@@ -146,7 +151,7 @@ pub(super) struct EmbedBody {
     pub(super) model: String,
     #[serde(default)]
     pub(super) input: OneOrMany,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) dimensions: u32,
     pub(super) encoding_format: Option<String>,
     #[serde(flatten)]
@@ -176,6 +181,12 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
 /// The text of an object, nothing for an empty one.
 pub(super) fn object(fields: Map<String, Value>) -> String {
     if fields.is_empty() { String::new() } else { Value::Object(fields).to_string() }
+}
+
+/// Without the fields that say nothing: a message that comes back has `"refusal": null`, which no other provider knows.
+fn said_fields(mut fields: Map<String, Value>) -> Map<String, Value> {
+    fields.retain(|_, value| !value.is_null());
+    fields
 }
 
 impl ChatBody {
@@ -244,7 +255,7 @@ fn message(said: ChatMessage, index: usize) -> Result<Message, Fault> {
             id: call.id,
             name: call.function.name,
             arguments_json: call.function.arguments,
-            extra_json: object(call.extra),
+            extra_json: object(said_fields(call.extra)),
         })
         .collect();
     Ok(Message {
@@ -253,7 +264,7 @@ fn message(said: ChatMessage, index: usize) -> Result<Message, Fault> {
         tool_calls,
         tool_call_id: said.tool_call_id,
         name: said.name,
-        extra_json: object(said.extra),
+        extra_json: object(said_fields(said.extra)),
     })
 }
 

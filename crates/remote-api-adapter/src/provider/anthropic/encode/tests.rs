@@ -11,7 +11,6 @@ use super::super::golden::{
 };
 use super::*;
 use crate::provider::{
-    MaxTokensField,
     golden::{envelope, plain, says, text},
 };
 
@@ -21,8 +20,8 @@ fn a_bound_comes_from_the_caller_else_from_the_deployment_else_from_here() {
     let bound = |request: &Generate, own| {
         let target = Target {
             upstream_model: "claude-opus-5".to_owned(),
-            max_tokens_field: MaxTokensField::MaxTokens,
             max_output_tokens: own,
+            ..Target::default()
         };
         let request = Request::Generate(request.clone());
         let body = encode(Call { target: &target, request: &request }).unwrap();

@@ -64,7 +64,9 @@ impl<P: Provider> Batched<P> {
         let mut answer = self.0.open(call).await?;
         match answer.next().await.map_err(Failure::permanent)? {
             Step::Done(completion) => Ok(*completion),
-            Step::Pieces(_) => Err(Failure::permanent(Fault::internal("embeddings came in pieces"))),
+            Step::Pieces(_) | Step::Phase(..) => {
+                Err(Failure::permanent(Fault::internal("embeddings came in pieces")))
+            }
         }
     }
 }
