@@ -14,6 +14,7 @@ pub(crate) mod exchange;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod http;
+pub(crate) mod jobs;
 pub(crate) mod json;
 pub(crate) mod openai;
 pub(crate) mod refusal;
@@ -112,6 +113,11 @@ pub(crate) trait Provider: Send + Sync {
 
     /// Whether it can be called now; otherwise why not, for people.
     fn available(&self) -> Result<(), String>;
+
+    /// The way to its jobs; `None` where it has none.
+    fn jobs(&self) -> Option<jobs::Desk<'_>> {
+        None
+    }
 }
 
 /// A call in the provider's words.
@@ -150,6 +156,11 @@ pub(crate) trait Dialect: Send + Sync + 'static {
 
     /// What a response without success means. `provider` is the configured name, `key` what must not be repeated.
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure;
+
+    /// How its jobs are spoken; `None` where it has none.
+    fn jobs(&self) -> Option<&dyn jobs::JobDialect> {
+        None
+    }
 }
 
 /// Reads one answer: bytes in, pieces out. Pure.

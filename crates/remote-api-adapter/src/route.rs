@@ -10,6 +10,7 @@ use domain::{
     pricing::Price,
     resilience::retry::{Budget, Failure, Policy, Progress, Verdict},
     routing::{Capabilities, Tier},
+    units::Money,
 };
 use service_runtime::Clock;
 use tokio::sync::Semaphore;
@@ -61,6 +62,10 @@ pub(crate) struct Route {
     pub(crate) model: ModelName,
     pub(crate) target: Target,
     pub(crate) price: Price,
+    /// In a batch; absent = no batches.
+    pub(crate) batch_price: Option<Price>,
+    /// Of a trained token; absent = not known.
+    pub(crate) training_price: Option<Money>,
     pub(crate) capabilities: Capabilities,
     pub(crate) slots: Semaphore,
     pub(crate) upstream: Arc<Upstream>,
@@ -98,6 +103,13 @@ impl Routes {
 
     pub(crate) fn get(&self, deployment: &str) -> Option<&Arc<Route>> {
         self.by_id.get(deployment)
+    }
+
+    /// The deployments that offer a model, by id.
+    pub(crate) fn of_model(&self, model: &str) -> Vec<&Arc<Route>> {
+        let mut routes: Vec<_> = self.by_id.values().filter(|route| route.model.as_str() == model).collect();
+        routes.sort_by(|a, b| a.id.cmp(&b.id));
+        routes
     }
 
     /// Slots of all deployments together.
@@ -159,7 +171,17 @@ fn connect(
 impl Route {
     fn new(deployment: config::Deployment, machine: &NodeId, upstream: Arc<Upstream>) -> Self {
         let config::Deployment {
-            id, model, target, context_length, slots, capabilities, free, price, ..
+            id,
+            model,
+            target,
+            context_length,
+            slots,
+            capabilities,
+            free,
+            price,
+            batch_price,
+            training_price,
+            ..
         } = deployment;
         let registered = v1::Deployment {
             id: id.to_string(),
@@ -179,6 +201,17 @@ impl Route {
             embedding_dimensions: deployment.embedding_dimensions,
         };
         let slots = Semaphore::new(slots as usize);
-        Self { id, model, target, price, capabilities, slots, upstream, registered }
+        Self {
+            id,
+            model,
+            target,
+            price,
+            batch_price,
+            training_price,
+            capabilities,
+            slots,
+            upstream,
+            registered,
+        }
     }
 }

@@ -8,6 +8,7 @@ mod encode;
 mod error;
 #[cfg(test)]
 mod golden;
+mod jobs;
 mod stream;
 
 pub(crate) use client::OpenAi;

@@ -12,12 +12,13 @@ use super::{
     decode,
     encode::{self, Encoded, Endpoint},
     error::Words,
+    jobs::JobClient,
     stream::Decoder,
 };
 use crate::{
     config::Invalid,
     credential::Key,
-    provider::{Call, Completion, Dialect, Failure, Once, Prepared, Reader, Refused},
+    provider::{Call, Completion, Dialect, Failure, Once, Prepared, Reader, Refused, jobs::JobDialect},
 };
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -28,6 +29,7 @@ pub(crate) struct OpenAi {
     name: String,
     chat_completions: Url,
     embeddings: Url,
+    jobs: JobClient,
 }
 
 impl OpenAi {
@@ -40,7 +42,8 @@ impl OpenAi {
         };
         let (chat_completions, embeddings) =
             (below(Endpoint::ChatCompletions)?, below(Endpoint::Embeddings)?);
-        Ok(Self { name, chat_completions, embeddings })
+        let jobs = JobClient::new(base_url);
+        Ok(Self { name, chat_completions, embeddings, jobs })
     }
 }
 
@@ -82,6 +85,10 @@ impl Dialect for OpenAi {
 
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure {
         Words::of_body(refused.body).refusal(Some(refused.status)).into_failure(provider, key)
+    }
+
+    fn jobs(&self) -> Option<&dyn JobDialect> {
+        Some(&self.jobs)
     }
 }
 
