@@ -350,7 +350,9 @@ impl State {
         for line in lines.iter().take(reached) {
             let row = row(line, endpoint).map_err(|message| (400, message))?;
             match row {
-                Some(row) if row["response"]["status_code"] == 200 => done.push(row.to_string()),
+                Some(row) if row.pointer("/response/status_code") == Some(&json!(200)) => {
+                    done.push(row.to_string());
+                }
                 Some(row) => failed.push(row.to_string()),
                 None => {}
             }
@@ -377,7 +379,8 @@ impl State {
         let Some(file) = self.files.get(input).filter(|file| file.purpose == "fine-tune") else {
             return Err((400, format!("invalid training_file: {input}")));
         };
-        let epochs = asked["method"]["supervised"]["hyperparameters"]["n_epochs"].as_u64().unwrap_or(3);
+        let epochs =
+            asked.pointer("/method/supervised/hyperparameters/n_epochs").and_then(Value::as_u64).unwrap_or(3);
         let tokens = file.bytes.len() as u64 / 4 * epochs;
         let id = self.id("ftjob");
         let job = json!({

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::output::Output;
 use crate::target::Target;
-use crate::{agents, ask, flags, models, plan, status, tether, up, usage};
+use crate::{agents, ask, flags, jobs, models, plan, status, tether, up, usage};
 
 /// Start Hybrid LLM, ask it, and see what it decided, has and cost
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Flags(flags::Options),
     /// Show what was used and what it cost
     Usage(usage::Options),
+    /// Hand in, watch and fetch batches and fine-tuning at providers
+    Jobs(jobs::Options),
     #[command(hide = true)]
     Tether(tether::Options),
 }
@@ -51,6 +53,7 @@ impl Command {
             Self::Models(options) | Self::Agents(options) | Self::Status(options) => options.json,
             Self::Flags(options) => options.json,
             Self::Usage(options) => options.json,
+            Self::Jobs(options) => options.json,
             Self::Up(_) | Self::Tether(_) => false,
         }
     }
@@ -79,6 +82,7 @@ impl Cli {
             Command::Status(options) => status::run(options.json, &system(&options.target)?, output).await,
             Command::Flags(options) => flags::run(&options, &system(&options.target)?, output).await,
             Command::Usage(options) => usage::run(&options, &system(&options.target)?, output).await,
+            Command::Jobs(options) => jobs::run(&options, &system(&options.target)?, output).await,
             Command::Tether(options) => Err(tether::exec(&options)),
         }
     }

@@ -9,6 +9,7 @@ mod agents;
 mod ask;
 mod cli;
 mod flags;
+mod jobs;
 mod models;
 mod output;
 mod plan;

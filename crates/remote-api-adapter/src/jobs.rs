@@ -35,6 +35,7 @@ use std::{
 use bus::{Bus, executor::Load, ledger::Ledger};
 use domain::fault::{Code, Fault, Origin};
 use futures::StreamExt;
+use opentelemetry::{KeyValue, metrics::Counter};
 use service_runtime::Clock;
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -48,7 +49,7 @@ pub(crate) use settings::Pace;
 
 use crate::attempt::Adapter;
 use drive::{blocking, drive};
-use record::{Ending, Job, Stage};
+use record::{Ending, Job, Kind, Stage};
 use store::Store;
 
 /// Jobs that are kept, ended ones included.
@@ -85,6 +86,7 @@ struct Jobs {
     clock: Clock,
     stop: CancellationToken,
     drivers: TaskTracker,
+    ended: Counter<u64>,
     /// One submission at a time: its parts and its record belong together.
     submitting: Semaphore,
 }
@@ -142,6 +144,10 @@ pub(crate) async fn run(start: Start) -> anyhow::Result<()> {
         clock,
         stop: stop.clone(),
         drivers: TaskTracker::new(),
+        ended: opentelemetry::global::meter(subject::service::REMOTE_API_ADAPTER)
+            .u64_counter("remote_api.jobs")
+            .with_description("Jobs at providers that have ended, by kind and outcome")
+            .build(),
         submitting: Semaphore::new(1),
     });
     for job in known {
@@ -235,6 +241,23 @@ impl Jobs {
         if !matches!(job.stage, Stage::Receiving | Stage::Ended { .. }) {
             self.drivers.spawn(drive(Arc::clone(self), watched));
         }
+    }
+
+    /// Counts a job that has ended.
+    fn count(&self, job: &Job, ending: Ending) {
+        let kind = if matches!(job.kind, Kind::Batch { .. }) { "batch" } else { "fine_tune" };
+        let outcome = match ending {
+            Ending::Succeeded => "succeeded",
+            Ending::Failed => "failed",
+            Ending::Cancelled => "cancelled",
+            Ending::Expired => "expired",
+        };
+        let labels = [
+            KeyValue::new("gen_ai.provider.name", job.provider.clone()),
+            KeyValue::new("kind", kind),
+            KeyValue::new("outcome", outcome),
+        ];
+        self.ended.add(1, &labels);
     }
 
     /// Takes a part of a job in.

@@ -23,6 +23,8 @@ use super::{
 pub(super) struct Common {
     event: v1::UsageEvent,
     id: String,
+    /// The provider may have charged for what it is not known to have answered.
+    unknown: bool,
 }
 
 impl Common {
@@ -42,7 +44,7 @@ impl Common {
             executed_on: machine.to_owned(),
             ..v1::UsageEvent::default()
         };
-        Self { event, id: job.id.clone() }
+        Self { event, id: job.id.clone(), unknown: job.cost_picodollars.is_none() }
     }
 
     /// A request of a batch, and what became of it.
@@ -75,7 +77,8 @@ impl Common {
             Some(batch_result::Outcome::Error(error)) => {
                 let cancelled = error.code() == v1::ErrorCode::Cancelled;
                 let outcome = if cancelled { v1::Outcome::Cancelled } else { v1::Outcome::Failed };
-                v1::UsageEvent { outcome: outcome.into(), error_code: error.code, ..event }
+                let cost_unknown = self.unknown && !cancelled;
+                v1::UsageEvent { outcome: outcome.into(), error_code: error.code, cost_unknown, ..event }
             }
             None => v1::UsageEvent { outcome: v1::Outcome::Failed.into(), ..event },
         }
@@ -88,8 +91,7 @@ impl Common {
             Ending::Cancelled => v1::Outcome::Cancelled,
             Ending::Failed | Ending::Expired => v1::Outcome::Failed,
         };
-        let unknown = job.cost_picodollars.is_none();
-        let note = if unknown { "; the cost is not known" } else { "" };
+        let note = if self.unknown { "; the cost is not known" } else { "" };
         let usage = job
             .trained_tokens
             .map(|trained| TokenUsage { input: Tokens::new(trained), ..TokenUsage::default() }.into());
@@ -101,7 +103,7 @@ impl Common {
             error_code: error.map_or(0, |error| error.code),
             usage,
             cost_picodollars: job.cost_picodollars.unwrap_or(0),
-            cost_unknown: unknown,
+            cost_unknown: self.unknown,
             decision: format!("fine-tuning job {}{note}", self.id),
             provider_request_id: job.provider_job_id.clone(),
             ..self.event.clone()

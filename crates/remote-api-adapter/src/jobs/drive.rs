@@ -113,11 +113,6 @@ impl Driver {
         // a key that is refused, a server that is away, a full disk: all may be put right
         let may_pass =
             transient || matches!(fault.code, Code::UpstreamAuth | Code::Unavailable | Code::Internal);
-        let (at_provider, patience) = match self.job.stage {
-            Stage::Uploading | Stage::Creating { .. } => (true, ACCEPT_MAX_MS),
-            Stage::Running => (true, RUN_MAX_MS),
-            _ => (false, u64::MAX),
-        };
         tracing::info!(
             job = %self.job.id,
             code = fault.code.as_str(),
@@ -127,13 +122,20 @@ impl Driver {
         );
         let asked = fault.retry_after.unwrap_or_default();
         self.job.problem = Some(fault.into());
-        if at_provider && (!may_pass || age > patience) {
+        let gives_up = match &self.job.stage {
+            Stage::Uploading | Stage::Creating { .. } => !may_pass || age > ACCEPT_MAX_MS,
+            Stage::Running => !may_pass || age > RUN_MAX_MS,
+            // what the provider no longer has cannot be waited for
+            Stage::Collecting { outputs, .. } => !outputs.is_empty() && (!may_pass || age > RUN_MAX_MS),
+            Stage::Receiving | Stage::Accounting { .. } | Stage::Ended { .. } => false,
+        };
+        if gives_up {
             self.job.stage = Stage::Collecting { ending: Ending::Failed, outputs: Vec::new() };
         }
         if let Err(failure) = self.save().await {
             tracing::error!(job = %self.job.id, fault = %failure.fault, "a job cannot be kept");
         }
-        if matches!(self.job.stage, Stage::Collecting { .. }) && at_provider {
+        if gives_up {
             return Duration::ZERO;
         }
         self.longer().max(asked)
@@ -282,7 +284,9 @@ impl Driver {
             .await
             .map_err(later)?;
             self.job.usage = Some(total.usage());
-            self.job.cost_picodollars = Some(total.cost.as_picodollars());
+            // where the provider answered more than could be read, what that cost is not known
+            let whole = total.succeeded >= self.job.succeeded;
+            self.job.cost_picodollars = whole.then(|| total.cost.as_picodollars());
             (self.job.succeeded, self.job.failed) = (total.succeeded, total.failed);
         }
         self.job.stage = Stage::Accounting { ending };
@@ -337,6 +341,7 @@ impl Driver {
         }
         self.save().await?;
         self.jobs.store.tidy(&self.job.id);
+        self.jobs.count(&self.job, ending);
         tracing::info!(job = %self.job.id, ?ending, items = self.job.items(), "a job has ended");
         Ok(Next::Go)
     }

@@ -15,6 +15,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Seek, SeekFrom, Write},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -41,7 +42,8 @@ impl Store {
     /// # Errors
     /// The folder cannot be made or locked.
     pub(crate) fn open(root: &Path) -> io::Result<Option<Self>> {
-        fs::create_dir_all(root)?;
+        // requests and answers lie here: for nobody else to read
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(Self { root: root.to_owned(), _lock: lock })),

@@ -1,10 +1,5 @@
 //! Batches and fine-tuning on the real program, with a real nats-server and a provider that runs jobs.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "the helpers of tests fail as the tests do"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail as the tests do")]
 
 mod refusals;
 mod training;
@@ -237,4 +232,18 @@ async fn a_batch_that_the_provider_refuses_fails_with_its_words() {
     assert_eq!((job.state(), job.provider_job_id.as_str()), (State::Failed, ""));
     assert_eq!(Fault::from(job.error.unwrap()).code, Code::NotFound);
     assert!(world.ledger(2).await.values().all(|event| event.outcome() == v1::Outcome::Failed));
+}
+
+#[tokio::test]
+async fn answers_that_are_gone_before_they_were_fetched_cost_what_nobody_knows() {
+    let world = World::start().await;
+    let gone = Failure { call: "GET /v1/files/file-0003/content".to_owned(), status: 404, retry_after: None };
+    world.provider.play(|script| script.failures = vec![gone]);
+    world.submit(batch("j", vec![asks("a", "hello")])).await.unwrap();
+    let job = world.ended("j").await;
+    assert_eq!((job.state(), job.cost_picodollars), (State::Failed, None));
+    assert_eq!(answer(&world.results("j").await.0[0]).unwrap_err().code, Code::NotFound);
+    let ledger = world.ledger(1).await;
+    let event = ledger.values().next().unwrap();
+    assert!(event.cost_unknown && event.outcome() == v1::Outcome::Failed, "{event:?}");
 }
