@@ -61,7 +61,7 @@ impl World {
 
     async fn run(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         let mut command = tokio::process::Command::new(workspace::binary("hybridctl")?);
-        command.arg("jobs").args(arguments).args(["--nats", &self.nats.url(), "--machine", "mainpc"]);
+        command.args(["jobs", "--nats", &self.nats.url(), "--machine", "mainpc"]).args(arguments);
         let running = command.current_dir(self.folder.path()).kill_on_drop(true).output();
         tokio::time::timeout(PATIENCE, running).await?.context("hybridctl did not start")
     }
@@ -141,7 +141,7 @@ async fn a_model_is_trained_and_mistakes_are_told_before_anything_is_sent() -> a
         (&["submit", "nowhere.jsonl", "--model", "small"][..], "nowhere.jsonl"),
         (&["submit", "broken.jsonl", "--model", "small"], "line 1"),
         (&["submit", "chats.jsonl", "--model", "nobody", "--fine-tune"], "field model"),
-        (&["submit", "chats.jsonl", "--model", "small", "--id", "a b"], "job_id"),
+        (&["submit", "chats.jsonl", "--fine-tune", "--model", "small", "--id", "a b"], "job_id"),
         (&["get", "nobody"], "not_found"),
         (&["results", "t"], "has no results"),
         (&["cancel", "nobody"], "not_found"),
