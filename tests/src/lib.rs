@@ -6,6 +6,7 @@
 pub mod child;
 pub mod fake_upstream;
 pub mod http;
+pub mod job_upstream;
 pub mod nats;
 pub mod port;
 pub mod system;
@@ -15,5 +16,6 @@ pub mod workspace;
 
 pub use child::Child;
 pub use fake_upstream::FakeUpstream;
+pub use job_upstream::JobUpstream;
 pub use nats::Nats;
 pub use system::System;

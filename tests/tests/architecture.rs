@@ -115,6 +115,7 @@ fn subjects_are_spelled_in_one_crate() -> anyhow::Result<()> {
         ".v1.cancel",
         ".v1.hb",
         ".v1.lease",
+        ".v1.provider-job",
         "usage.v1",
         "\"ctl\"",
         "\"USAGE\"",

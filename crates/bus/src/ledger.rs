@@ -95,6 +95,11 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]; the event is published nevertheless unless the ledger has stopped.
     pub async fn record(&self, event: v1::UsageEvent) -> Result<(), LedgerError> {
+        self.send(v1::UsageEvent { origin_counter: 0, ..event }).await
+    }
+
+    /// An event without a counter gets the next of this process.
+    async fn send(&self, event: v1::UsageEvent) -> Result<(), LedgerError> {
         let (done, outcome) = oneshot::channel();
         self.commands.send(Command::Record(Box::new(event), done)).await.map_err(|_| LedgerError::Stopped)?;
         if self.commands.max_capacity() - self.commands.capacity() + 1 >= self.load.in_flight() as usize {
@@ -102,6 +107,26 @@ impl Ledger {
             self.writer.unpark();
         }
         outcome.await.map_err(|_| LedgerError::Stopped)?
+    }
+
+    /// [`Ledger::record`] for an event whose origin numbers its events itself, because it may tell them again after a crash: the
+    /// same `origin` and `counter` are the same event, however often they are recorded. Counters begin at 1 and leave none out.
+    ///
+    /// # Errors
+    /// As [`Ledger::record`].
+    pub async fn record_numbered(
+        &self,
+        origin: &str,
+        counter: u64,
+        event: v1::UsageEvent,
+    ) -> Result<(), LedgerError> {
+        let event = v1::UsageEvent {
+            event_id: format!("{origin}-{counter}"),
+            origin_instance: origin.to_owned(),
+            origin_counter: counter,
+            ..event
+        };
+        self.send(event).await
     }
 
     /// Waits until everything recorded so far is acknowledged, or `limit` has passed. `true` when all is.

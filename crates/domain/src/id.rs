@@ -81,6 +81,10 @@ name!(
     RequestId, "request_id", 64, "1 to 64 letters, digits, `-` or `_`", |c| c.is_ascii_alphanumeric() || c == '-' || c == '_'
 );
 name!(
+    /// A job at a provider. Short enough that a request's number fits behind it into a request id.
+    JobId, "job_id", 48, "1 to 48 letters, digits, `-` or `_`", |c| c.is_ascii_alphanumeric() || c == '-' || c == '_'
+);
+name!(
     /// A model or a model alias as callers name it, for example `local/fast` or `gpt-4o`.
     ModelName, "model", 128, "1 to 128 letters, digits, `.`, `_`, `:`, `/`, `@`, `+` or `-`",
     |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '/' | '@' | '+' | '-')

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::output::Output;
 use crate::target::Target;
-use crate::{agents, ask, cost, flags, models, plan, status, tether, up, usage};
+use crate::{agents, ask, cost, flags, jobs, models, plan, status, tether, up, usage};
 
 /// Start Hybrid LLM, ask it, and see what it decided, has and cost
 #[derive(Debug, Parser)]
@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Usage(usage::Options),
     /// Simulate what a workload would cost
     Cost(cost::Options),
+    /// Hand in, watch and fetch batches and fine-tuning at providers
+    Jobs(jobs::Options),
     #[command(hide = true)]
     Tether(tether::Options),
 }
@@ -54,6 +56,7 @@ impl Command {
             Self::Flags(options) => options.json,
             Self::Usage(options) => options.json,
             Self::Cost(options) => options.json(),
+            Self::Jobs(options) => options.json,
             Self::Up(_) | Self::Tether(_) => false,
         }
     }
@@ -83,6 +86,7 @@ impl Cli {
             Command::Flags(options) => flags::run(&options, &system(&options.target)?, output).await,
             Command::Usage(options) => usage::run(&options, &system(&options.target)?, output).await,
             Command::Cost(options) => cost::run(&options, output),
+            Command::Jobs(options) => jobs::run(&options, &system(&options.target)?, output).await,
             Command::Tether(options) => Err(tether::exec(&options)),
         }
     }

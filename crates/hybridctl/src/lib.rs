@@ -10,6 +10,7 @@ mod ask;
 mod cli;
 mod cost;
 mod flags;
+mod jobs;
 mod models;
 mod output;
 mod plan;

@@ -7,6 +7,7 @@ use domain::{
     pricing::Price,
     resilience::retry::Policy,
     routing::Capabilities,
+    units::Money,
 };
 use reqwest::{
     Url,
@@ -67,6 +68,10 @@ pub(crate) struct Deployment {
     pub(crate) embedding_dimensions: u32,
     pub(crate) free: bool,
     pub(crate) price: Price,
+    /// In a batch; absent = no batches.
+    pub(crate) batch_price: Option<Price>,
+    /// Of a trained token; absent = not known.
+    pub(crate) training_price: Option<Money>,
 }
 
 /// Checks the section.
@@ -259,21 +264,21 @@ fn deployment(
     }
     let capabilities = capabilities(&written.capabilities)?;
     let has_output = capabilities.generate || capabilities.translate;
-    let price = match (&written.price, written.free) {
+    let (price, batch_price, training_price) = match (&written.price, written.free) {
         (Some(_), true) => {
             return Err(Invalid::new("price", "is given beside free = true, expected only one of them"));
         }
-        (None, true) => Price::FREE,
-        (Some(price), false) => price.check("price", has_output)?,
-        (None, false) => {
-            let Some(price) = prices.get(provider, &upstream_model) else {
+        (None, true) => (Price::FREE, Some(Price::FREE), Some(Money::ZERO)),
+        (own, false) => {
+            let Some(price) = own.as_ref().or_else(|| prices.get(provider, &upstream_model)) else {
                 let problem = format!(
                     "is missing, and the price file has none for {upstream_model:?} of {provider:?}; expected prices, or \
                      free = true"
                 );
                 return Err(Invalid::new("price", problem));
             };
-            price.check("price", has_output)?
+            let all = price.check("price", has_output)?;
+            (all, price.check_batch("price", has_output)?, price.check_training("price")?)
         }
     };
     let max_tokens_field = match written.max_tokens_field {
@@ -327,6 +332,8 @@ fn deployment(
         embedding_dimensions: written.embedding_dimensions,
         free: written.free,
         price,
+        batch_price,
+        training_price,
     })
 }
 

@@ -5,7 +5,9 @@
 //!
 //! - [`settings`] as written, [`config`] as checked; [`price`] the price table.
 //! - `provider` the seam, one folder for each dialect; `network` which addresses may be reached; `credential` keys.
-//! - `connect` how each kind of provider is reached; `route` the deployments; `attempt` one attempt with its retries and its cost; `metrics` what is counted.
+//! - `jobs` batches and fine-tuning, which run at providers for hours.
+//! - `connect` how each kind of provider is reached; `route` the deployments; `attempt` one attempt with its retries and its
+//!   cost; `metrics` what is counted.
 //!
 //! Invariants: a call is repeated only while nothing of its answer was used; a stream that was cut never ends as a success;
 //! keys and prompts reach no log, error or metric; connections go to configured hosts only.
@@ -14,6 +16,7 @@ mod attempt;
 pub mod config;
 mod connect;
 mod credential;
+mod jobs;
 mod metrics;
 mod network;
 pub mod price;
@@ -27,6 +30,7 @@ use anyhow::Context;
 use domain::{id::NodeId, routing::Plane};
 use service_runtime::Process;
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use wire::subject::{Execute, service};
 
 pub use settings::Settings;
@@ -51,6 +55,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     if providers.is_empty() {
         tracing::warn!("no providers are configured: nothing can be run remotely");
     }
+    let pace = settings.adapter.jobs.check().map_err(|error| error.within(service::REMOTE_API_ADAPTER))?;
     let routes = Routes::new(machine.clone(), providers, &process.clock)?;
     let slots = routes.slots();
     let adapter = Arc::new(Adapter { routes, metrics: Metrics::new() });
@@ -76,6 +81,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         other => other?,
     };
     announce(&process, &bus, control, &adapter, &announcement, load.clone());
+    let jobs_ended = serve_jobs(&process, &bus, &adapter, pace);
 
     let at = Execute { plane: Plane::Cloud, machine, executor: route::EXECUTOR.to_owned() };
     let ready = {
@@ -98,8 +104,35 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
             }
         }
     }
+    if tokio::time::timeout_at(process.shutdown.deadline(), jobs_ended.cancelled()).await.is_err() {
+        tracing::warn!("steps of jobs were broken off; the next start repeats them");
+    }
     bus.close().await;
     Ok(())
+}
+
+/// Serves jobs beside the requests; the token fires when that is over.
+fn serve_jobs(
+    process: &Process,
+    bus: &bus::Bus,
+    adapter: &Arc<Adapter>,
+    pace: jobs::Pace,
+) -> CancellationToken {
+    let start = jobs::Start {
+        bus: bus.clone(),
+        adapter: Arc::clone(adapter),
+        pace,
+        clock: process.clock.clone(),
+        data_dir: process.node.data_dir.join(process.service()),
+        stop: process.shutdown.token(),
+    };
+    let ended = CancellationToken::new();
+    let over = ended.clone().drop_guard();
+    process.tasks.spawn("jobs", async move {
+        let _over = over;
+        jobs::run(start).await
+    });
+    ended
 }
 
 /// Makes the deployments known, and keeps what is known of them up to date.

@@ -95,6 +95,16 @@ pub struct PriceSettings {
     pub cache_write_per_million: Option<Dollars>,
     /// Reasoning.
     pub reasoning_per_million: Option<Dollars>,
+    /// Input in a batch; absent = the model is not offered in batches.
+    pub batch_input_per_million: Option<Dollars>,
+    /// Output in a batch; may be absent for a model that only embeds.
+    pub batch_output_per_million: Option<Dollars>,
+    /// Input of a batch that was read from the provider's prompt cache; absent = as input in a batch.
+    pub batch_cached_input_per_million: Option<Dollars>,
+    /// Input of a batch that was written to the provider's prompt cache; absent = as input in a batch.
+    pub batch_cache_write_per_million: Option<Dollars>,
+    /// Training on top of the model, for each trained token (tokens of the data times epochs).
+    pub training_per_million: Option<Dollars>,
 }
 
 impl PriceSettings {
@@ -103,15 +113,8 @@ impl PriceSettings {
     /// # Errors
     /// Field and problem: an amount that is none, or one that is missing.
     pub(crate) fn check(&self, field: &str, has_output: bool) -> Result<Price, Invalid> {
-        let read = |name: &str, amount: &Option<Dollars>| {
-            let read = amount.as_ref().map(Dollars::per_token).transpose();
-            read.map_err(|problem| Invalid::new(format!("{field}.{name}"), format!("is {problem}")))
-        };
-        let needed = |name: &str, amount: Option<Money>| {
-            amount.ok_or_else(|| {
-                Invalid::new(format!("{field}.{name}"), "is missing, expected a price".to_owned())
-            })
-        };
+        let read = |name: &str, amount: &Option<Dollars>| read(field, name, amount.as_ref());
+        let needed = |name: &str, amount: Option<Money>| amount.ok_or_else(|| missing(field, name));
         let output = read("output_per_million", &self.output_per_million)?;
         Ok(Price {
             input: needed("input_per_million", read("input_per_million", &self.input_per_million)?)?,
@@ -125,6 +128,45 @@ impl PriceSettings {
             reasoning: read("reasoning_per_million", &self.reasoning_per_million)?,
         })
     }
+
+    /// The prices per token in a batch; `None` where there are none. See [`PriceSettings::check`].
+    ///
+    /// # Errors
+    /// Field and problem: an amount that is none, or an output price that is missing beside the input's.
+    pub(crate) fn check_batch(&self, field: &str, has_output: bool) -> Result<Option<Price>, Invalid> {
+        let read = |name: &str, amount: &Option<Dollars>| read(field, name, amount.as_ref());
+        let output = read("batch_output_per_million", &self.batch_output_per_million)?;
+        let cached_input = read("batch_cached_input_per_million", &self.batch_cached_input_per_million)?;
+        let cache_write = read("batch_cache_write_per_million", &self.batch_cache_write_per_million)?;
+        let Some(input) = read("batch_input_per_million", &self.batch_input_per_million)? else {
+            return match output.or(cached_input).or(cache_write) {
+                Some(_) => Err(missing(field, "batch_input_per_million")),
+                None => Ok(None),
+            };
+        };
+        let output = match output {
+            None if has_output => return Err(missing(field, "batch_output_per_million")),
+            other => other.unwrap_or(Money::ZERO),
+        };
+        Ok(Some(Price { input, output, cached_input, cache_write, reasoning: None }))
+    }
+
+    /// The price of a trained token; `None` where there is none.
+    ///
+    /// # Errors
+    /// Field and problem: an amount that is none.
+    pub(crate) fn check_training(&self, field: &str) -> Result<Option<Money>, Invalid> {
+        read(field, "training_per_million", self.training_per_million.as_ref())
+    }
+}
+
+fn read(field: &str, name: &str, amount: Option<&Dollars>) -> Result<Option<Money>, Invalid> {
+    let read = amount.map(Dollars::per_token).transpose();
+    read.map_err(|problem| Invalid::new(format!("{field}.{name}"), format!("is {problem}")))
+}
+
+fn missing(field: &str, name: &str) -> Invalid {
+    Invalid::new(format!("{field}.{name}"), "is missing, expected a price")
 }
 
 /// A setting that makes no sense.
@@ -171,6 +213,11 @@ struct Row {
     cached_input_per_million: Option<Dollars>,
     cache_write_per_million: Option<Dollars>,
     reasoning_per_million: Option<Dollars>,
+    batch_input_per_million: Option<Dollars>,
+    batch_output_per_million: Option<Dollars>,
+    batch_cached_input_per_million: Option<Dollars>,
+    batch_cache_write_per_million: Option<Dollars>,
+    training_per_million: Option<Dollars>,
 }
 
 impl Prices {
@@ -197,9 +244,16 @@ impl Prices {
                 cached_input_per_million: row.cached_input_per_million,
                 cache_write_per_million: row.cache_write_per_million,
                 reasoning_per_million: row.reasoning_per_million,
+                batch_input_per_million: row.batch_input_per_million,
+                batch_output_per_million: row.batch_output_per_million,
+                batch_cached_input_per_million: row.batch_cached_input_per_million,
+                batch_cache_write_per_million: row.batch_cache_write_per_million,
+                training_per_million: row.training_per_million,
             };
             // each row is checked although this machine may use none of them
             price.check(&field, false)?;
+            price.check_batch(&field, price.output_per_million.is_some())?;
+            price.check_training(&field)?;
             let key = (row.provider, row.model);
             if prices.contains_key(&key) {
                 let problem = format!("is {:?} of {:?}, which the file has already", key.1, key.0);
@@ -280,6 +334,25 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_has_its_own_prices_or_none() {
+        let parsed = |batch: &str| -> PriceSettings {
+            toml::from_str(&format!("input_per_million = \"2\"\noutput_per_million = \"8\"\n{batch}"))
+                .unwrap()
+        };
+        assert_eq!(parsed("").check_batch("price", true), Ok(None), "half of the price is never assumed");
+        let both = parsed("batch_input_per_million = \"1\"\nbatch_output_per_million = \"4\"");
+        let price = both.check_batch("price", true).unwrap().unwrap();
+        assert_eq!(
+            (price.input, price.output),
+            (Money::picodollars(1_000_000), Money::picodollars(4_000_000))
+        );
+        let half = parsed("batch_input_per_million = \"1\"");
+        assert_eq!(half.check_batch("price", true).unwrap_err().field, "price.batch_output_per_million");
+        let other = parsed("batch_output_per_million = \"1\"");
+        assert_eq!(other.check_batch("price", true).unwrap_err().field, "price.batch_input_per_million");
+    }
+
+    #[test]
     fn the_price_file_of_the_repository_is_sound() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/prices.toml");
         let prices = Prices::load(&path).unwrap();
@@ -290,6 +363,9 @@ mod tests {
         for ((_, model), price) in &prices.0 {
             let embeds = model.contains("embed");
             assert!(price.check(model, !embeds).is_ok(), "{model} lacks a price");
+            assert!(price.check_batch(model, !embeds).unwrap().is_some(), "{model} lacks a batch price");
         }
+        let tuned = prices.get("openai", "gpt-4.1-mini-2025-04-14").unwrap();
+        assert_eq!(tuned.check_training("price").unwrap(), Some(Money::picodollars(5_000_000)));
     }
 }

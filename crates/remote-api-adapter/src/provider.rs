@@ -18,6 +18,7 @@ pub(crate) mod gemini;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod http;
+pub(crate) mod jobs;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod ollama;
@@ -146,6 +147,11 @@ pub(crate) trait Provider: Send + Sync {
     fn discover(&self) -> Option<BoxFuture<'_, Result<Vec<Found>, Fault>>> {
         None
     }
+
+    /// The way to its jobs; `None` where it has none.
+    fn jobs(&self) -> Option<jobs::Desk<'_>> {
+        None
+    }
 }
 
 /// A model that a server has without being configured.
@@ -206,6 +212,11 @@ pub(crate) trait Dialect: Send + Sync + 'static {
 
     /// What a response without success means. `provider` is the configured name, `key` what must not be repeated.
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure;
+
+    /// How its jobs are spoken; `None` where it has none.
+    fn jobs(&self) -> Option<&dyn jobs::JobDialect> {
+        None
+    }
 }
 
 /// Reads one answer: bytes in, pieces out. Pure.

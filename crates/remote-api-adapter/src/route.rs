@@ -10,6 +10,7 @@ use domain::{
     pricing::Price,
     resilience::retry::{Budget, Failure, Policy, Progress, Verdict},
     routing::{Capabilities, Tier},
+    units::Money,
 };
 use service_runtime::Clock;
 use tokio::sync::Semaphore;
@@ -69,6 +70,10 @@ pub(crate) struct Route {
     pub(crate) model: ModelName,
     pub(crate) target: Target,
     pub(crate) price: Price,
+    /// In a batch; absent = no batches.
+    pub(crate) batch_price: Option<Price>,
+    /// Of a trained token; absent = not known.
+    pub(crate) training_price: Option<Money>,
     pub(crate) capabilities: Capabilities,
     pub(crate) slots: Semaphore,
     pub(crate) upstream: Arc<Upstream>,
@@ -126,6 +131,18 @@ impl Routes {
         self.finds.look(&self.machine, &self.by_id).await;
     }
 
+    /// A deployment that was configured, not found.
+    pub(crate) fn configured(&self, deployment: &str) -> Option<&Arc<Route>> {
+        self.by_id.get(deployment)
+    }
+
+    /// The deployments that offer a model, by id.
+    pub(crate) fn of_model(&self, model: &str) -> Vec<&Arc<Route>> {
+        let mut routes: Vec<_> = self.by_id.values().filter(|route| route.model.as_str() == model).collect();
+        routes.sort_by(|a, b| a.id.cmp(&b.id));
+        routes
+    }
+
     /// Slots of all deployments together.
     pub(crate) fn slots(&self) -> usize {
         let configured: usize = self.by_id.values().map(|route| route.registered.slots as usize).sum();
@@ -160,7 +177,17 @@ impl Routes {
 impl Route {
     fn new(deployment: config::Deployment, machine: &NodeId, upstream: Arc<Upstream>) -> Self {
         let config::Deployment {
-            id, model, target, context_length, slots, capabilities, free, price, ..
+            id,
+            model,
+            target,
+            context_length,
+            slots,
+            capabilities,
+            free,
+            price,
+            batch_price,
+            training_price,
+            ..
         } = deployment;
         let registered = v1::Deployment {
             id: id.to_string(),
@@ -180,6 +207,17 @@ impl Route {
             embedding_dimensions: deployment.embedding_dimensions,
         };
         let slots = Semaphore::new(slots as usize);
-        Self { id, model, target, price, capabilities, slots, upstream, registered }
+        Self {
+            id,
+            model,
+            target,
+            price,
+            batch_price,
+            training_price,
+            capabilities,
+            slots,
+            upstream,
+            registered,
+        }
     }
 }

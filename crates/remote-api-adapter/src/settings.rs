@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize, Serializer};
 use service_runtime::Secret;
 
+pub use crate::jobs::JobSettings;
 use crate::price::PriceSettings;
 
 mod azure;
@@ -32,6 +33,8 @@ pub struct AdapterSettings {
     pub admin_listen: SocketAddr,
     /// Table of prices; read when a deployment has none of its own.
     pub prices_file: PathBuf,
+    /// Batches and fine-tuning.
+    pub jobs: JobSettings,
     /// Who is called.
     pub providers: Vec<ProviderSettings>,
 }
@@ -41,6 +44,7 @@ impl Default for AdapterSettings {
         Self {
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 7073)),
             prices_file: PathBuf::from("config/prices.toml"),
+            jobs: JobSettings::default(),
             providers: Vec::new(),
         }
     }

@@ -118,6 +118,54 @@ impl Method {
     }
 }
 
+/// What can be done with jobs at providers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProviderJobMethod {
+    /// A new job, or a part of one.
+    Submit,
+    /// One job.
+    Get,
+    /// All jobs.
+    List,
+    /// An end before the provider's.
+    Cancel,
+    /// What became of a batch's requests.
+    Results,
+}
+
+impl ProviderJobMethod {
+    /// All.
+    pub const ALL: [Self; 5] = [Self::Submit, Self::Get, Self::List, Self::Cancel, Self::Results];
+
+    /// The token in the subject.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Cancel => "cancel",
+            Self::Results => "results",
+        }
+    }
+
+    /// The method of a subject's last token.
+    #[must_use]
+    pub fn from_token(token: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.token() == token)
+    }
+
+    fn name(self, prefix: &Prefix, machine: &NodeId) -> String {
+        format!("{prefix}.v1.provider-job.{machine}.{}", self.token())
+    }
+}
+
+/// What the adapter of a machine subscribes to for jobs: `<prefix>.v1.provider-job.<machine>.*`.
+#[must_use]
+pub fn provider_jobs(prefix: &Prefix, machine: &NodeId) -> String {
+    format!("{prefix}.v1.provider-job.{machine}.*")
+}
+
 /// A place to publish to, bound to what is published there.
 pub trait Subject {
     /// The payload.
@@ -182,6 +230,22 @@ pub struct Heartbeat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseCall(pub NodeId);
 
+/// `<prefix>.v1.provider-job.<machine>.submit`, answered by the machine's remote-api-adapter, as the next four are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubmitProviderJob(pub NodeId);
+/// `<prefix>.v1.provider-job.<machine>.get`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetProviderJob(pub NodeId);
+/// `<prefix>.v1.provider-job.<machine>.list`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListProviderJobs(pub NodeId);
+/// `<prefix>.v1.provider-job.<machine>.cancel`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelProviderJob(pub NodeId);
+/// `<prefix>.v1.provider-job.<machine>.results`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderJobResults(pub NodeId);
+
 /// `usage.v1.<machine>.<service>`, kept by [`USAGE_STREAM`]. Not under the prefix: streams are shared by all versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
@@ -213,6 +277,16 @@ bind! {
     Cancel => (); |this, prefix| format!("{prefix}.v1.cancel.{}", this.0);
     Heartbeat => v1::ServiceHeartbeat; |this, prefix| format!("{prefix}.v1.hb.{}.{}.{}", this.machine, this.service, this.instance);
     LeaseCall => v1::LeaseRequest, v1::LeaseReply; |this, prefix| format!("{prefix}.v1.lease.gpu.{}", this.0);
+    SubmitProviderJob => v1::SubmitProviderJobRequest, v1::ProviderJobReply;
+        |this, prefix| ProviderJobMethod::Submit.name(prefix, &this.0);
+    GetProviderJob => v1::ProviderJobRequest, v1::ProviderJobReply;
+        |this, prefix| ProviderJobMethod::Get.name(prefix, &this.0);
+    ListProviderJobs => v1::ListProviderJobsRequest, v1::ListProviderJobsReply;
+        |this, prefix| ProviderJobMethod::List.name(prefix, &this.0);
+    CancelProviderJob => v1::ProviderJobRequest, v1::ProviderJobReply;
+        |this, prefix| ProviderJobMethod::Cancel.name(prefix, &this.0);
+    ProviderJobResults => v1::ProviderJobResultsRequest, v1::ProviderJobResultsReply;
+        |this, prefix| ProviderJobMethod::Results.name(prefix, &this.0);
     Usage => v1::UsageBatch; |this, _prefix| format!("usage.v1.{}.{}", this.machine, this.service);
 }
 
@@ -294,6 +368,14 @@ mod tests {
         assert_eq!(parse_agent_ingress(&prefix, &subject), Some(("CodeGenerator", "generate")));
         assert_eq!(parse_agent_ingress(&prefix, "llm.v1.agent.A.b.c"), None);
         assert_eq!(parse_agent_ingress(&prefix, "llm.v1.req.generate"), None);
+    }
+
+    #[test]
+    fn a_method_of_jobs_is_found_again_by_its_subjects_last_token() {
+        let subject = CancelProviderJob(NodeId::new("mainpc").unwrap()).name(&Prefix::default());
+        assert_eq!(subject, "llm.v1.provider-job.mainpc.cancel");
+        let token = subject.rsplit('.').next().unwrap();
+        assert_eq!(ProviderJobMethod::from_token(token), Some(ProviderJobMethod::Cancel));
     }
 
     #[test]

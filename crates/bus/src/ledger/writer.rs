@@ -154,6 +154,9 @@ impl Writer {
     }
 
     fn number(&mut self, mut event: v1::UsageEvent) -> v1::UsageEvent {
+        if event.origin_counter > 0 {
+            return event;
+        }
         self.counter += 1;
         event.event_id = format!("{}-{}", self.instance, self.counter);
         event.origin_instance.clone_from(&self.instance);
@@ -261,8 +264,38 @@ impl Writer {
 }
 
 /// Says what a message holds, from its first event to its last. The first alone would not do: after a crash the same event may
-/// begin a longer message, and the stream would drop that as a copy of the shorter one.
+/// begin a longer message, and the stream would drop that as a copy of the shorter one. Of several origins the first and the
+/// last do not tell what stands between them: a digest of all does.
 fn message_id(events: &[v1::UsageEvent]) -> String {
     let name = |event: Option<&v1::UsageEvent>| event.map(|event| event.event_id.clone()).unwrap_or_default();
-    format!("{}..{}", name(events.first()), name(events.last()))
+    let ends = format!("{}..{}", name(events.first()), name(events.last()));
+    let mixed =
+        events.windows(2).any(|pair| matches!(pair, [a, b] if a.origin_instance != b.origin_instance));
+    if mixed { format!("{ends}~{:016x}", digest(events)) } else { ends }
+}
+
+/// FNV-1a of all ids: <http://www.isthe.com/chongo/tech/comp/fnv/>.
+fn digest(events: &[v1::UsageEvent]) -> u64 {
+    let bytes = events.iter().flat_map(|event| event.event_id.bytes().chain([b'\n']));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_several_origins_differ_when_anything_between_their_ends_differs() {
+        let event = |origin: &str, counter: u64| v1::UsageEvent {
+            event_id: format!("{origin}-{counter}"),
+            origin_instance: origin.to_owned(),
+            origin_counter: counter,
+            ..v1::UsageEvent::default()
+        };
+        let alone = message_id(&[event("a", 1), event("a", 2)]);
+        let mixed = message_id(&[event("a", 1), event("b", 1), event("a", 2)]);
+        let other = message_id(&[event("a", 1), event("b", 2), event("a", 2)]);
+        assert_eq!(alone, "a-1..a-2");
+        assert!(alone != mixed && mixed != other, "{alone} {mixed} {other}");
+    }
 }

@@ -1,5 +1,7 @@
 //! One call to a provider, whatever its dialect: key, request, refusal, and the answer in whichever form it comes.
 
+mod side;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use wire::v1;
 use super::{
     Answer, Call, Completion, Dialect, Failure, Prepared, Provider, Reader, Refused, Step,
     http::{Body, Gather, Transport},
+    jobs::Desk,
     refusal::{retry_after, scrub},
 };
 use crate::credential::{Credential, Key};
@@ -128,6 +131,10 @@ impl<D: Dialect> Provider for Exchange<D> {
     fn available(&self) -> Result<(), String> {
         self.dialect.available()?;
         self.credential.as_ref().map_or(Ok(()), |credential| credential.current().map(drop))
+    }
+
+    fn jobs(&self) -> Option<Desk<'_>> {
+        Some(Desk { dialect: &self.dialect, jobs: self.dialect.jobs()?, side: self })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Once, time::Duration};
 use bytes::Bytes;
 use domain::fault::{Code, Fault, Origin};
 use futures::FutureExt;
-use reqwest::{Request, Response};
+use reqwest::{Request, RequestBuilder, Response, multipart::Form};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -101,9 +101,18 @@ impl Transport {
         }
     }
 
+    /// The request with a form as its body.
+    ///
+    /// # Errors
+    /// The form cannot be written; permanent.
+    pub(crate) fn with_form(&self, request: Request, form: Form) -> Result<Request, Failure> {
+        let built = RequestBuilder::from_parts(self.client.clone(), request).multipart(form).build();
+        built.map_err(|error| self.failure(error))
+    }
+
     /// The body of a response, piece by piece.
     pub(crate) fn body(&self, response: Response) -> Body {
-        Body { transport: self.clone(), response, seen: 0 }
+        Body { transport: self.clone(), response, seen: 0, bytes_max: STREAM_BYTES_MAX }
     }
 
     /// A whole body.
@@ -173,9 +182,16 @@ pub(crate) struct Body {
     transport: Transport,
     response: Response,
     seen: usize,
+    bytes_max: usize,
 }
 
 impl Body {
+    /// The same, with another bound than a stream's.
+    pub(crate) fn up_to(mut self, bytes_max: u64) -> Self {
+        self.bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        self
+    }
+
     /// The next bytes, `None` at the proper end.
     ///
     /// # Errors
@@ -209,8 +225,8 @@ impl Body {
         match read {
             Ok(Some(bytes)) => {
                 self.seen = self.seen.saturating_add(bytes.len());
-                if self.seen > STREAM_BYTES_MAX {
-                    return Err(self.transport.too_large(STREAM_BYTES_MAX));
+                if self.seen > self.bytes_max {
+                    return Err(self.transport.too_large(self.bytes_max));
                 }
                 Ok(Some(bytes))
             }

@@ -11,6 +11,7 @@ pub(crate) mod error;
 pub(crate) mod flavor;
 #[cfg(test)]
 mod golden;
+mod jobs;
 mod responses;
 mod stream;
 

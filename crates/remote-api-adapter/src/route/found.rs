@@ -131,6 +131,8 @@ impl Find {
                 embedding_dimensions: found.embedding_dimensions,
                 free: true,
                 price: Price::FREE,
+                batch_price: None,
+                training_price: None,
             };
             let route = Route::new(deployment, machine, Arc::clone(&self.upstream));
             let same =

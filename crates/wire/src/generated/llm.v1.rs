@@ -1366,7 +1366,8 @@ impl DeploymentState {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UsageEvent {
     /// Unique: `<origin_instance>-<origin_counter>`; the key by which the ledger counts once. Not made of the request id,
-    /// which is the caller's to choose and may come twice.
+    /// which is the caller's to choose and may come twice. Of a provider job the origin is the job and the counter the item's
+    /// place, so that an item that is told again after a crash is the same event.
     #[prost(string, tag = "1")]
     pub event_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -1427,6 +1428,9 @@ pub struct UsageEvent {
     pub decision: ::prost::alloc::string::String,
     #[prost(string, tag = "28")]
     pub provider_request_id: ::prost::alloc::string::String,
+    /// The cost is not known; `cost_picodollars` is 0 and means nothing.
+    #[prost(bool, tag = "29")]
+    pub cost_unknown: bool,
 }
 /// What a publish carries: events that ended together travel together.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1473,6 +1477,8 @@ pub enum Method {
     Generate = 1,
     Embed = 2,
     Translate = 3,
+    /// Training at a provider.
+    FineTune = 4,
 }
 impl Method {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1485,6 +1491,7 @@ impl Method {
             Self::Generate => "METHOD_GENERATE",
             Self::Embed => "METHOD_EMBED",
             Self::Translate => "METHOD_TRANSLATE",
+            Self::FineTune => "METHOD_FINE_TUNE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1494,6 +1501,7 @@ impl Method {
             "METHOD_GENERATE" => Some(Self::Generate),
             "METHOD_EMBED" => Some(Self::Embed),
             "METHOD_TRANSLATE" => Some(Self::Translate),
+            "METHOD_FINE_TUNE" => Some(Self::FineTune),
             _ => None,
         }
     }
@@ -1638,6 +1646,346 @@ impl LeasePriority {
             "LEASE_PRIORITY_EMBEDDING" => Some(Self::Embedding),
             "LEASE_PRIORITY_SPEECH" => Some(Self::Speech),
             "LEASE_PRIORITY_INFERENCE" => Some(Self::Inference),
+            _ => None,
+        }
+    }
+}
+/// One request of a batch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchItem {
+    /// 1 to 64 letters, digits, `-` or `_`, unique in the job: names the result.
+    #[prost(string, tag = "1")]
+    pub custom_id: ::prost::alloc::string::String,
+    /// All items of a job are of one kind. `stream` must be false, and `model` empty or the job's. An empty `request_id` becomes
+    /// `<job_id>-<position>`, the first position being 0; the ledger counts under it.
+    #[prost(oneof = "batch_item::Request", tags = "2, 3")]
+    pub request: ::core::option::Option<batch_item::Request>,
+}
+/// Nested message and enum types in `BatchItem`.
+pub mod batch_item {
+    /// All items of a job are of one kind. `stream` must be false, and `model` empty or the job's. An empty `request_id` becomes
+    /// `<job_id>-<position>`, the first position being 0; the ledger counts under it.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Request {
+        #[prost(message, tag = "2")]
+        Generate(super::GenerateRequest),
+        #[prost(message, tag = "3")]
+        Embed(super::EmbedRequest),
+    }
+}
+/// A part of a batch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchPart {
+    /// In the order of the results. 1 to 50,000 in all parts together.
+    #[prost(message, repeated, tag = "1")]
+    pub items: ::prost::alloc::vec::Vec<BatchItem>,
+}
+/// How a model is trained; everything unset is the provider's choice.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FineTuneOptions {
+    /// Part of the new model's name: up to 64 letters, digits, `-` or `_`.
+    #[prost(string, tag = "1")]
+    pub suffix: ::prost::alloc::string::String,
+    /// Passes over the data, 1 to 50.
+    #[prost(uint32, optional, tag = "2")]
+    pub epochs: ::core::option::Option<u32>,
+    /// Examples in a step, 1 to 256.
+    #[prost(uint32, optional, tag = "3")]
+    pub batch_size: ::core::option::Option<u32>,
+    /// Above 0, up to 100.
+    #[prost(double, optional, tag = "4")]
+    pub learning_rate_multiplier: ::core::option::Option<f64>,
+    #[prost(uint32, optional, tag = "5")]
+    pub seed: ::core::option::Option<u32>,
+    /// Train although no price is known; the cost is then told as unknown. Without it such a job is refused.
+    #[prost(bool, tag = "6")]
+    pub accept_unknown_cost: bool,
+}
+/// A part of what a model is trained with.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FineTunePart {
+    /// Taken from part 0.
+    #[prost(message, optional, tag = "1")]
+    pub options: ::core::option::Option<FineTuneOptions>,
+    /// Lines of JSON, each with a conversation under `messages` as the provider documents it; appended over the parts, which
+    /// may be cut anywhere.
+    #[prost(bytes = "vec", tag = "2")]
+    pub training_jsonl: ::prost::alloc::vec::Vec<u8>,
+    /// The same, for measuring what was learned; may be empty in all parts.
+    #[prost(bytes = "vec", tag = "3")]
+    pub validation_jsonl: ::prost::alloc::vec::Vec<u8>,
+}
+/// Submits a job, in one part or in several when it is larger than the bus takes (8 MB a message).
+///
+/// Submitting is idempotent: a part that came before is answered with the job as it is, so that a caller that is not sure
+/// sends it again. The same `job_id` with other content is refused.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubmitProviderJobRequest {
+    /// 1 to 48 letters, digits, `-` or `_`, chosen by the caller.
+    #[prost(string, tag = "1")]
+    pub job_id: ::prost::alloc::string::String,
+    /// A deployment of this adapter, or a model name that one of its deployments has. Trained or asked is the deployment's
+    /// upstream model. The same in all parts.
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    /// 0, 1, 2 …
+    #[prost(uint32, tag = "3")]
+    pub part: u32,
+    /// Whether this is the last part: the job is then checked whole and goes to the provider.
+    #[prost(bool, tag = "4")]
+    pub last: bool,
+    /// Of the same kind in all parts.
+    #[prost(oneof = "submit_provider_job_request::Kind", tags = "5, 6")]
+    pub kind: ::core::option::Option<submit_provider_job_request::Kind>,
+}
+/// Nested message and enum types in `SubmitProviderJobRequest`.
+pub mod submit_provider_job_request {
+    /// Of the same kind in all parts.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "5")]
+        Batch(super::BatchPart),
+        #[prost(message, tag = "6")]
+        FineTune(super::FineTunePart),
+    }
+}
+/// Names a job: `get`, `cancel`. A cancel is answered when it is on disk; the provider hears of it soon after.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProviderJobRequest {
+    #[prost(string, tag = "1")]
+    pub job_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProviderJobCounts {
+    /// Requests of a batch.
+    #[prost(uint64, tag = "1")]
+    pub total: u64,
+    /// Answered, as far as is known.
+    #[prost(uint64, tag = "2")]
+    pub succeeded: u64,
+    /// Answered with an error, cancelled or expired.
+    #[prost(uint64, tag = "3")]
+    pub failed: u64,
+    /// Written to the ledger.
+    #[prost(uint64, tag = "4")]
+    pub accounted: u64,
+}
+/// Something the provider said about a job.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProviderJobEvent {
+    #[prost(uint64, tag = "1")]
+    pub at_unix_ms: u64,
+    /// `info`, `warn` or `error`.
+    #[prost(string, tag = "2")]
+    pub level: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProviderJob {
+    #[prost(string, tag = "1")]
+    pub job_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "ProviderJobKind", tag = "2")]
+    pub kind: i32,
+    #[prost(enumeration = "ProviderJobState", tag = "3")]
+    pub state: i32,
+    /// A cancel was asked for and is not over yet.
+    #[prost(bool, tag = "4")]
+    pub cancelling: bool,
+    #[prost(string, tag = "5")]
+    pub deployment: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub provider: ::prost::alloc::string::String,
+    /// The provider's name of the model that is asked or trained.
+    #[prost(string, tag = "7")]
+    pub model: ::prost::alloc::string::String,
+    /// The provider's id of the job; empty until it has one.
+    #[prost(string, tag = "8")]
+    pub provider_job_id: ::prost::alloc::string::String,
+    /// The provider's own word for the state; empty until it has one.
+    #[prost(string, tag = "9")]
+    pub provider_state: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "10")]
+    pub submitted_unix_ms: u64,
+    /// When the state became one of the last four; 0 until then.
+    #[prost(uint64, tag = "11")]
+    pub finished_unix_ms: u64,
+    /// When the provider gives up; 0 = not said.
+    #[prost(uint64, tag = "12")]
+    pub expires_unix_ms: u64,
+    #[prost(message, optional, tag = "13")]
+    pub counts: ::core::option::Option<ProviderJobCounts>,
+    /// Tokens of all requests; of a training as `input`, where the provider says. Unset until known.
+    #[prost(message, optional, tag = "14")]
+    pub usage: ::core::option::Option<TokenUsage>,
+    /// What it cost, pico-dollars. Unset: not known yet or, at the end, not at all; never taken for zero.
+    #[prost(int64, optional, tag = "15")]
+    pub cost_picodollars: ::core::option::Option<i64>,
+    /// Name of the new model, once it is trained.
+    #[prost(string, tag = "16")]
+    pub fine_tuned_model: ::prost::alloc::string::String,
+    /// Why it failed. Before the end: why the provider cannot be reached at the moment.
+    #[prost(message, optional, tag = "17")]
+    pub error: ::core::option::Option<Error>,
+    /// The last things the provider said, oldest first; at most 20. Only from `get`.
+    #[prost(message, repeated, tag = "18")]
+    pub events: ::prost::alloc::vec::Vec<ProviderJobEvent>,
+    /// Parts that were received, so that a broken submission can go on behind them.
+    #[prost(uint32, tag = "19")]
+    pub parts_received: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProviderJobReply {
+    #[prost(oneof = "provider_job_reply::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<provider_job_reply::Result>,
+}
+/// Nested message and enum types in `ProviderJobReply`.
+pub mod provider_job_reply {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Result {
+        #[prost(message, tag = "1")]
+        Job(super::ProviderJob),
+        #[prost(message, tag = "2")]
+        Error(super::Error),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListProviderJobsRequest {
+    /// Newest first, at most so many; 0 = 100. Up to 1,000.
+    #[prost(uint32, tag = "1")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListProviderJobsReply {
+    #[prost(message, repeated, tag = "1")]
+    pub jobs: ::prost::alloc::vec::Vec<ProviderJob>,
+    #[prost(message, optional, tag = "2")]
+    pub error: ::core::option::Option<Error>,
+}
+/// What became of one request of a batch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchResult {
+    #[prost(string, tag = "1")]
+    pub custom_id: ::prost::alloc::string::String,
+    /// Under which the ledger has it.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(oneof = "batch_result::Outcome", tags = "3, 4")]
+    pub outcome: ::core::option::Option<batch_result::Outcome>,
+}
+/// Nested message and enum types in `BatchResult`.
+pub mod batch_result {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Outcome {
+        /// The whole answer: pieces in `last_delta`, vectors in `embeddings`, the cost at the batch price.
+        #[prost(message, tag = "3")]
+        End(super::End),
+        #[prost(message, tag = "4")]
+        Error(super::Error),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProviderJobResultsRequest {
+    #[prost(string, tag = "1")]
+    pub job_id: ::prost::alloc::string::String,
+    /// 0 = from the first; afterwards `next_cursor` of the reply before.
+    #[prost(uint64, tag = "2")]
+    pub cursor: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProviderJobResultsReply {
+    /// In the order of the items; as many as fit well into a message.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<BatchResult>,
+    /// 0 = these were the last.
+    #[prost(uint64, tag = "2")]
+    pub next_cursor: u64,
+    /// Set when the job has no results (yet).
+    #[prost(message, optional, tag = "3")]
+    pub error: ::core::option::Option<Error>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ProviderJobKind {
+    Unspecified = 0,
+    /// Many requests at once, at the batch price.
+    Batch = 1,
+    /// Training of a model of one's own on top of the provider's.
+    FineTune = 2,
+}
+impl ProviderJobKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PROVIDER_JOB_KIND_UNSPECIFIED",
+            Self::Batch => "PROVIDER_JOB_KIND_BATCH",
+            Self::FineTune => "PROVIDER_JOB_KIND_FINE_TUNE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PROVIDER_JOB_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "PROVIDER_JOB_KIND_BATCH" => Some(Self::Batch),
+            "PROVIDER_JOB_KIND_FINE_TUNE" => Some(Self::FineTune),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ProviderJobState {
+    Unspecified = 0,
+    /// Parts are still to come from the caller.
+    Receiving = 1,
+    /// Whole and checked, not yet accepted by the provider.
+    Queued = 2,
+    /// The provider has it.
+    Running = 3,
+    /// The provider is done; results are fetched and written to the ledger.
+    Collecting = 4,
+    /// Done. Single requests of a batch may still have failed, see `counts`.
+    Succeeded = 5,
+    /// `error` says why.
+    Failed = 6,
+    /// Ended by the caller; what was answered before is among the results.
+    Cancelled = 7,
+    /// The provider did not finish in time; what was answered is among the results.
+    Expired = 8,
+}
+impl ProviderJobState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PROVIDER_JOB_STATE_UNSPECIFIED",
+            Self::Receiving => "PROVIDER_JOB_STATE_RECEIVING",
+            Self::Queued => "PROVIDER_JOB_STATE_QUEUED",
+            Self::Running => "PROVIDER_JOB_STATE_RUNNING",
+            Self::Collecting => "PROVIDER_JOB_STATE_COLLECTING",
+            Self::Succeeded => "PROVIDER_JOB_STATE_SUCCEEDED",
+            Self::Failed => "PROVIDER_JOB_STATE_FAILED",
+            Self::Cancelled => "PROVIDER_JOB_STATE_CANCELLED",
+            Self::Expired => "PROVIDER_JOB_STATE_EXPIRED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PROVIDER_JOB_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "PROVIDER_JOB_STATE_RECEIVING" => Some(Self::Receiving),
+            "PROVIDER_JOB_STATE_QUEUED" => Some(Self::Queued),
+            "PROVIDER_JOB_STATE_RUNNING" => Some(Self::Running),
+            "PROVIDER_JOB_STATE_COLLECTING" => Some(Self::Collecting),
+            "PROVIDER_JOB_STATE_SUCCEEDED" => Some(Self::Succeeded),
+            "PROVIDER_JOB_STATE_FAILED" => Some(Self::Failed),
+            "PROVIDER_JOB_STATE_CANCELLED" => Some(Self::Cancelled),
+            "PROVIDER_JOB_STATE_EXPIRED" => Some(Self::Expired),
             _ => None,
         }
     }

@@ -13,13 +13,14 @@ use super::{
     encode::{self, Encoded, Endpoint},
     error::Words,
     flavor::Flavor,
+    jobs::JobClient,
     responses,
     stream::Decoder,
 };
 use crate::{
     config::Invalid,
     credential::Key,
-    provider::{Api, Call, Completion, Dialect, Failure, Once, Prepared, Reader, Refused},
+    provider::{Api, Call, Completion, Dialect, Failure, Once, Prepared, Reader, Refused, jobs::JobDialect},
 };
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -32,6 +33,7 @@ pub(crate) struct OpenAi {
     chat_completions: Url,
     responses: Url,
     embeddings: Url,
+    jobs: JobClient,
 }
 
 impl OpenAi {
@@ -48,6 +50,7 @@ impl OpenAi {
             chat_completions: below(Endpoint::ChatCompletions)?,
             responses: below(Endpoint::Responses)?,
             embeddings: below(Endpoint::Embeddings)?,
+            jobs: JobClient::new(base_url),
         })
     }
 }
@@ -112,6 +115,10 @@ impl Dialect for OpenAi {
 
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure {
         self::refusal(provider, refused, key)
+    }
+
+    fn jobs(&self) -> Option<&dyn JobDialect> {
+        Some(&self.jobs)
     }
 }
 

@@ -10,9 +10,7 @@ use super::super::golden::{
     asking, call, encode_only, encoded, json, part, picture, schema, tools, with_extra,
 };
 use super::*;
-use crate::provider::{
-    golden::{envelope, plain, says, text},
-};
+use crate::provider::golden::{envelope, plain, says, text};
 
 #[test]
 fn a_bound_comes_from_the_caller_else_from_the_deployment_else_from_here() {
