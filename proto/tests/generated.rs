@@ -2,7 +2,7 @@
 
 use std::{error::Error, fs, path::Path};
 
-const PROTOS: [&str; 6] = ["common", "decision", "inference", "control", "usage", "lease"];
+const PROTOS: [&str; 7] = ["common", "decision", "inference", "control", "usage", "lease", "budget"];
 
 #[test]
 fn the_committed_messages_are_generated_from_proto() -> Result<(), Box<dyn Error>> {

@@ -38,7 +38,8 @@ pub mod service {
     ];
 }
 
-/// Bucket of the control plane; keys are made by [`registration_key`], [`snapshot_key`], [`flag_key`].
+/// Bucket of the control plane; keys are made by [`registration_key`], [`snapshot_key`], [`flag_key`],
+/// [`budget_key`].
 pub const CONTROL_BUCKET: &str = "ctl";
 /// Stream that keeps the ledger.
 pub const USAGE_STREAM: &str = "USAGE";
@@ -182,6 +183,14 @@ pub struct Heartbeat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseCall(pub NodeId);
 
+/// `<prefix>.v1.budget.<machine>`, answered by that machine's model-manager-suite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetCall(pub NodeId);
+
+/// `evt.v1.model-manager-suite.budget-alert`. Not under the prefix, as all events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetAlerts;
+
 /// `usage.v1.<machine>.<service>`, kept by [`USAGE_STREAM`]. Not under the prefix: streams are shared by all versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
@@ -212,6 +221,8 @@ bind! {
         |this, prefix| format!("{prefix}.v1.exec.{}.{}.{}", this.plane.token(), this.machine, this.executor);
     Cancel => (); |this, prefix| format!("{prefix}.v1.cancel.{}", this.0);
     Heartbeat => v1::ServiceHeartbeat; |this, prefix| format!("{prefix}.v1.hb.{}.{}.{}", this.machine, this.service, this.instance);
+    BudgetCall => v1::BudgetRequest, v1::BudgetReply; |this, prefix| format!("{prefix}.v1.budget.{}", this.0);
+    BudgetAlerts => v1::BudgetAlert; |_this, _prefix| format!("evt.v1.{}.budget-alert", service::MODEL_MANAGER_SUITE);
     LeaseCall => v1::LeaseRequest, v1::LeaseReply; |this, prefix| format!("{prefix}.v1.lease.gpu.{}", this.0);
     Usage => v1::UsageBatch; |this, _prefix| format!("usage.v1.{}.{}", this.machine, this.service);
 }
@@ -280,6 +291,12 @@ pub fn flag_key(machine: &NodeId, flag: &str) -> String {
 #[must_use]
 pub fn flag_keys(machine: &NodeId) -> String {
     format!("{machine}.flag.>")
+}
+
+/// Key of a machine's budgets in [`CONTROL_BUCKET`].
+#[must_use]
+pub fn budget_key(machine: &NodeId) -> String {
+    format!("{machine}.budget.book")
 }
 
 #[cfg(test)]
