@@ -2,7 +2,8 @@
 
 use std::{error::Error, fs, path::Path};
 
-const PROTOS: [&str; 7] = ["common", "decision", "inference", "control", "usage", "lease", "provider_jobs"];
+const PROTOS: [&str; 8] =
+    ["common", "decision", "inference", "control", "usage", "lease", "provider_jobs", "budget"];
 
 #[test]
 fn the_committed_messages_are_generated_from_proto() -> Result<(), Box<dyn Error>> {

@@ -35,6 +35,17 @@ pub struct ControlError {
     reason: String,
 }
 
+/// Why [`Control::update`] did not write.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// Somebody else has written the key.
+    #[error("control bucket, update: somebody else has written the key")]
+    Overtaken,
+    /// The bucket did not take it.
+    #[error(transparent)]
+    Failed(#[from] ControlError),
+}
+
 fn failed(doing: &'static str) -> impl FnOnce(&dyn std::fmt::Display) -> ControlError {
     move |reason| ControlError { doing, reason: reason.to_string() }
 }
@@ -123,6 +134,33 @@ impl Control {
     pub async fn put(&self, key: &str, message: &impl prost::Message) -> Result<u64, ControlError> {
         let value = message.encode_to_vec();
         self.store.put(key, value.into()).await.map_err(|error| failed("put")(&error))
+    }
+
+    /// Writes a key of this machine unless somebody else did since revision `last` (0 = the key does not exist). Returns the new
+    /// revision.
+    ///
+    /// # Errors
+    /// [`UpdateError::Overtaken`]: read it again; [`UpdateError::Failed`]: it may have been written all the same.
+    pub async fn update(
+        &self,
+        key: &str,
+        message: &impl prost::Message,
+        last: u64,
+    ) -> Result<u64, UpdateError> {
+        let value = message.encode_to_vec();
+        self.store.update(key, value.into(), last).await.map_err(|error| match error.kind() {
+            jetstream::kv::UpdateErrorKind::WrongLastRevision => UpdateError::Overtaken,
+            _ => UpdateError::Failed(failed("update")(&error)),
+        })
+    }
+
+    /// Reads a key and its revision; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn entry(&self, key: &str) -> Result<Option<(Bytes, u64)>, ControlError> {
+        let entry = self.store.entry(key).await.map_err(|error| failed("get")(&error))?;
+        Ok(entry.filter(|entry| entry.operation == Operation::Put).map(|entry| (entry.value, entry.revision)))
     }
 
     /// Reads a key.

@@ -8,6 +8,7 @@
 //! JetStream has acknowledged it; events that arrive together share an fsync, those of a tenth of a second a message. Nothing
 //! here waits for the bus: with the server away the log grows to its bound.
 
+mod follow;
 mod writer;
 
 use std::{io, ops::Range, path::Path, sync::Arc, thread::Thread, time::Duration};
@@ -25,6 +26,8 @@ use wire::{
     subject::{Subject, Usage},
     v1,
 };
+
+pub use follow::{FollowError, Followed, follow};
 
 use crate::{Bus, control, executor::Load};
 use writer::{Command, Writer};

@@ -28,6 +28,18 @@ pub enum Scope {
     Key(String),
 }
 
+impl std::fmt::Display for Scope {
+    /// As it stands in the configuration: `all`, `provider:openai`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Provider(name) => write!(f, "provider:{name}"),
+            Self::Agent(name) => write!(f, "agent:{name}"),
+            Self::Key(name) => write!(f, "key:{name}"),
+        }
+    }
+}
+
 impl Scope {
     fn covers(&self, spender: &Spender) -> bool {
         match self {
@@ -132,9 +144,22 @@ pub struct Spender {
     pub key: String,
 }
 
+/// One attempt to answer a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Call {
+    /// The request.
+    pub request_id: String,
+    /// Starting at 1.
+    pub attempt: u32,
+    /// Where it runs.
+    pub deployment: String,
+}
+
 /// Money set aside for a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
+    /// What it is for.
+    pub call: Call,
     /// Who spends it.
     pub spender: Spender,
     /// The most that the call can cost.
@@ -146,27 +171,17 @@ pub struct Reservation {
 /// A budget has no room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exceeded {
-    /// Which one.
-    pub budget: String,
-    /// What to do now.
-    pub when_spent: WhenSpent,
-    /// This machine's part.
-    pub allowed: Money,
-    /// Spent in this window.
-    pub spent: Money,
-    /// Set aside for calls under way.
-    pub reserved: Money,
+    /// How it stands.
+    pub account: Account,
     /// What was asked for.
     pub asked: Money,
-    /// When it starts anew, Unix time in milliseconds.
-    pub resets_unix_ms: u64,
 }
 
 impl Exceeded {
     /// Whether there may be room before the next window: calls under way may cost less than was set aside for them.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        self.spent + self.asked <= self.allowed
+        self.account.spent + self.asked <= self.account.budget.allowed()
     }
 }
 
@@ -175,7 +190,11 @@ impl std::fmt::Display for Exceeded {
         write!(
             f,
             "budget {} has no room for {}: {} of {} are spent, {} set aside for calls under way",
-            self.budget, self.asked, self.spent, self.allowed, self.reserved
+            self.account.budget.name,
+            self.asked,
+            self.account.spent,
+            self.account.budget.allowed(),
+            self.account.reserved
         )
     }
 }
@@ -193,6 +212,14 @@ pub struct Account {
     pub reserved: Money,
     /// Whether people were told in this window.
     pub alerted: bool,
+}
+
+impl Account {
+    /// When the next window begins, Unix time in milliseconds.
+    #[must_use]
+    pub const fn resets_unix_ms(&self) -> u64 {
+        self.budget.period.end(self.window_unix_ms)
+    }
 }
 
 /// A charge that was made because nothing was heard of its call.
@@ -288,17 +315,8 @@ impl Book {
         }
         let covering = |account: &&Account| account.budget.scope.covers(&reservation.spender);
         for account in self.accounts.iter().filter(covering) {
-            let allowed = account.budget.allowed();
-            if account.spent + account.reserved + reservation.amount > allowed {
-                return Err(Exceeded {
-                    budget: account.budget.name.clone(),
-                    when_spent: account.budget.when_spent,
-                    allowed,
-                    spent: account.spent,
-                    reserved: account.reserved,
-                    asked: reservation.amount,
-                    resets_unix_ms: account.budget.period.end(now_unix_ms),
-                });
+            if account.spent + account.reserved + reservation.amount > account.budget.allowed() {
+                return Err(Exceeded { account: account.clone(), asked: reservation.amount });
             }
         }
         for account in &mut self.accounts {
@@ -310,10 +328,10 @@ impl Book {
         Ok(())
     }
 
-    /// A call has ended and cost so much. `spender` counts for a call without a reservation. Returns the accounts that people
-    /// have to be told of.
-    pub fn settle(&mut self, id: &str, spender: &Spender, cost: Money, now_unix_ms: u64) -> Vec<Account> {
-        self.roll(now_unix_ms);
+    /// A call ended at `at_unix_ms` and cost so much; one that ended in an earlier window is not charged to this one. `spender`
+    /// counts for a call without a reservation. Returns the accounts that people have to be told of.
+    pub fn settle(&mut self, id: &str, spender: &Spender, cost: Money, at_unix_ms: u64) -> Vec<Account> {
+        self.roll(at_unix_ms);
         let (spender, change) = if let Some(reservation) = self.open.remove(id) {
             self.free(&reservation);
             (reservation.spender, cost.as_picodollars())
@@ -321,7 +339,7 @@ impl Book {
             let charged = self.assumed.remove(id).map_or(0, |assumed| assumed.charged.as_picodollars());
             (spender.clone(), cost.as_picodollars().saturating_sub(charged))
         };
-        self.charge(&spender, change)
+        self.charge(&spender, change, at_unix_ms)
     }
 
     /// Charges the reservations of which nothing was heard in time; returns their ids with them, and the accounts that people have
@@ -337,7 +355,7 @@ impl Book {
         for id in ids {
             let Some(reservation) = self.open.remove(&id) else { continue };
             self.free(&reservation);
-            told.extend(self.charge(&reservation.spender, reservation.amount.as_picodollars()));
+            told.extend(self.charge(&reservation.spender, reservation.amount.as_picodollars(), now_unix_ms));
             self.assumed.insert(id.clone(), Assumed { charged: reservation.amount, at_unix_ms: now_unix_ms });
             expired.push((id, reservation));
         }
@@ -353,10 +371,10 @@ impl Book {
         }
     }
 
-    fn charge(&mut self, spender: &Spender, picodollars: i64) -> Vec<Account> {
+    fn charge(&mut self, spender: &Spender, picodollars: i64, at_unix_ms: u64) -> Vec<Account> {
         let mut told = Vec::new();
         for account in &mut self.accounts {
-            if !account.budget.scope.covers(spender) {
+            if !account.budget.scope.covers(spender) || at_unix_ms < account.window_unix_ms {
                 continue;
             }
             let spent = account.spent.as_picodollars().saturating_add(picodollars).max(0);

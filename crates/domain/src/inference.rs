@@ -79,7 +79,24 @@ pub struct Message {
     pub extra_json: String,
 }
 
+/// Tokens that a chat template puts around a message, a tool or a whole conversation, at most.
+const TOKENS_AROUND: usize = 64;
+/// Tokens of a picture at most: gpt-4o-mini counts up to 36,839 for one in high detail.
+const TOKENS_OF_PICTURE: usize = 40_000;
+
 impl Message {
+    /// The most tokens that it can have.
+    fn tokens_max(&self) -> usize {
+        let parts = self.content.iter().map(|part| match &part.content {
+            PartContent::Text(text) | PartContent::Json(text) => text.len(),
+            PartContent::ImageUrl { .. } => TOKENS_OF_PICTURE,
+        });
+        let calls =
+            self.tool_calls.iter().map(|call| call.name.len() + call.arguments_json.len() + TOKENS_AROUND);
+        let around = self.name.len() + self.extra_json.len() + TOKENS_AROUND;
+        parts.chain(calls).fold(around, usize::saturating_add)
+    }
+
     /// The text of all text parts, in order.
     pub fn text_parts(&self) -> impl Iterator<Item = &str> {
         self.content.iter().filter_map(|part| match &part.content {
@@ -313,6 +330,35 @@ impl Request {
             Self::Embed(request) => request.inputs.iter().map(|text| crate::tokens::of_text(text)).sum(),
             Self::Translate(request) => crate::tokens::of_text(&request.text),
         }
+    }
+
+    /// The most tokens that the input can have, whatever the tokenizer: no token is shorter than a byte.
+    #[must_use]
+    pub fn input_tokens_max(&self) -> Tokens {
+        let bytes = match self {
+            Self::Generate(request) => {
+                let messages = request.messages.iter().map(Message::tokens_max);
+                let tools = request.tools.iter().map(|tool| {
+                    tool.name.len() + tool.description.len() + tool.parameters_json.len() + TOKENS_AROUND
+                });
+                messages.chain(tools).fold(TOKENS_AROUND, usize::saturating_add)
+            }
+            Self::Embed(request) => request
+                .inputs
+                .iter()
+                .fold(0_usize, |sum, text| sum.saturating_add(text.len() + TOKENS_AROUND)),
+            // with the instruction that a model which writes is given
+            Self::Translate(request) => request.text.len().saturating_add(16 * TOKENS_AROUND),
+        };
+        let format = match self {
+            Self::Generate(Generate {
+                response_format: Some(ResponseFormat::JsonSchema { schema_json, .. }),
+                ..
+            }) => schema_json.len(),
+            _ => 0,
+        };
+        let carried = self.envelope().extra_json.len();
+        Tokens::new(bytes.saturating_add(format).saturating_add(carried) as u64)
     }
 
     /// The caller's bound on the answer, where it gave one.

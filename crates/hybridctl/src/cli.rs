@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::output::Output;
 use crate::target::Target;
-use crate::{agents, ask, cost, flags, jobs, models, plan, status, tether, up, usage};
+use crate::{agents, ask, budgets, cost, flags, jobs, models, plan, status, tether, up, usage};
 
 /// Start Hybrid LLM, ask it, and see what it decided, has and cost
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Flags(flags::Options),
     /// Show what was used and what it cost
     Usage(usage::Options),
+    /// Show what may be spent, what is, and what is set aside
+    Budgets(Listing),
     /// Simulate what a workload would cost
     Cost(cost::Options),
     /// Hand in, watch and fetch batches and fine-tuning at providers
@@ -52,7 +54,10 @@ impl Command {
         match self {
             Self::Ask(options) => options.json,
             Self::Plan(options) => options.json,
-            Self::Models(options) | Self::Agents(options) | Self::Status(options) => options.json,
+            Self::Models(options)
+            | Self::Agents(options)
+            | Self::Status(options)
+            | Self::Budgets(options) => options.json,
             Self::Flags(options) => options.json,
             Self::Usage(options) => options.json,
             Self::Cost(options) => options.json(),
@@ -85,6 +90,7 @@ impl Cli {
             Command::Status(options) => status::run(options.json, &system(&options.target)?, output).await,
             Command::Flags(options) => flags::run(&options, &system(&options.target)?, output).await,
             Command::Usage(options) => usage::run(&options, &system(&options.target)?, output).await,
+            Command::Budgets(options) => budgets::run(options.json, &system(&options.target)?, output).await,
             Command::Cost(options) => cost::run(&options, output),
             Command::Jobs(options) => jobs::run(&options, &system(&options.target)?, output).await,
             Command::Tether(options) => Err(tether::exec(&options)),

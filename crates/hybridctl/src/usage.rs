@@ -1,7 +1,7 @@
 //! `hybridctl usage`: the ledger, asked of observability-hub over HTTP.
 
 mod ledger;
-mod times;
+pub(crate) mod times;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,10 +1,11 @@
-//! What the owner decided: the agent matrix, aliases, tier defaults and thresholds, from `config/agents.toml` and
+//! What the owner decided: the agent matrix, aliases, tier defaults, thresholds and budgets, from `config/agents.toml` and
 //! `config/policies.toml`.
 //!
 //! Both files are checked whole; what is wrong is reported with file, row, field, value and expectation, and nothing of a wrong
 //! file is used.
 
 mod agents;
+mod budgets;
 mod error;
 mod policies;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use domain::{
     routing::{AgentPlacement, Alias, Tier},
 };
 
+pub use budgets::SharedBudget;
 pub use error::CatalogError;
 
 /// The two files, checked.
@@ -31,6 +33,8 @@ pub struct Catalog {
     pub tier_defaults: Vec<(Tier, ModelName)>,
     /// Of rule R1.
     pub thresholds: Thresholds,
+    /// In the order of the file.
+    pub budgets: Vec<SharedBudget>,
 }
 
 impl Catalog {
@@ -54,9 +58,9 @@ impl Catalog {
         policies_text: &str,
     ) -> Result<Self, CatalogError> {
         let agents = agents::parse(agents, agents_text)?;
-        let policies::Policies { thresholds, aliases, tier_defaults } =
+        let policies::Policies { thresholds, aliases, tier_defaults, budgets } =
             policies::parse(policies, policies_text)?;
-        Ok(Self { agents, aliases, tier_defaults, thresholds })
+        Ok(Self { agents, aliases, tier_defaults, thresholds, budgets })
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Inputs<H> {
     /// Keys of this machine's flags.
     pub(crate) flags: mpsc::Receiver<Change>,
     /// The owner's files, read again.
-    pub(crate) catalogs: mpsc::Receiver<Arc<Catalog>>,
+    pub(crate) catalogs: watch::Receiver<Arc<Catalog>>,
 }
 
 /// Owns the registry.
@@ -91,7 +91,9 @@ impl Keeper {
                 },
                 Some(change) = inputs.registrations.recv() => self.registration(change),
                 Some(change) = inputs.flags.recv() => self.flag(change),
-                Some(catalog) = inputs.catalogs.recv() => Some(Event::Catalog(catalog)),
+                Ok(()) = inputs.catalogs.changed() => {
+                    Some(Event::Catalog(Arc::clone(&inputs.catalogs.borrow_and_update())))
+                }
                 () = at(due) => {
                     self.publish();
                     due = None;

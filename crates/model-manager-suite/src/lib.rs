@@ -5,12 +5,15 @@
 //! heartbeats ─────────┤                               ┌─► routing snapshot (KV) ─► coordinators
 //! flags (KV) ─────────┼─► registry (pure) ─► view ────┼─► plan
 //! agents, policies ───┘                               └─► metrics
+//!
+//! budget calls, usage events ─► book ─► bucket ─► answers
 //! ```
 //!
 //! Invariants: nothing here is on a request's way; a mistake in one registration or file never reaches the snapshot; the
 //! snapshot's revision grows, also across restarts. A machine has one manager, which writes that machine's keys only.
 
 mod bucket;
+mod budget;
 pub mod catalog;
 mod flags;
 mod keeper;
@@ -25,7 +28,7 @@ pub mod view;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use bus::{Announcement, Announcer, Bus, control::Control, executor::Load};
+use bus::{Announcement, Announcer, Bus, control::Control, executor::Load, ledger::Ledger};
 use service_runtime::Process;
 use tokio::{
     sync::{mpsc, watch},
@@ -37,6 +40,7 @@ use wire::subject::{self, REGISTRATION_KEYS, Subject, flag_keys};
 pub use settings::{Config, OutOfRange, Section, Settings};
 
 use crate::{
+    budget::Budgets,
     catalog::Catalog,
     flags::Flags,
     keeper::{Inputs, Keeper},
@@ -77,7 +81,8 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
 
     let (views, latest) = watch::channel(None);
     let metrics = Metrics::new(&latest);
-    let (catalogs_in, catalogs) = mpsc::channel(1);
+    let (catalogs_in, catalogs) = watch::channel(Arc::clone(&catalog));
+    budgets(&process, &bus, &control, &catalogs, &metrics).await?;
     let told = Told { metrics: metrics.clone(), health: catalog_health };
     let reloading = files.watch(marks, config.reload_interval, catalogs_in, told, stop.clone());
     process.tasks.spawn("reload", reloading);
@@ -123,6 +128,32 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
 
     stop.cancelled().await;
     finish(&process, &bus).await;
+    Ok(())
+}
+
+/// Answers reservations and settles them, when there are budgets or may be after a reload.
+async fn budgets(
+    process: &Process,
+    bus: &Bus,
+    control: &Control,
+    catalogs: &watch::Receiver<Arc<Catalog>>,
+    metrics: &Metrics,
+) -> anyhow::Result<()> {
+    let stop = process.shutdown.token();
+    let outbox = process.node.data_dir.join(process.service()).join("usage");
+    let ledger = Ledger::open(bus, &outbox, Load::default(), stop.clone())
+        .with_context(|| format!("usage log in {}", outbox.display()))?;
+    let calls =
+        bus.subscribe(subject::BudgetCall(bus.machine().clone()).name(bus.prefix()), Some(process.service()));
+    let budgets = Budgets {
+        bus: bus.clone(),
+        control: control.clone(),
+        clock: process.clock.clone(),
+        ledger,
+        catalogs: catalogs.clone(),
+        metrics: metrics.clone(),
+    };
+    spawn(process, "budgets", Box::pin(budgets.run(calls.await?, stop)));
     Ok(())
 }
 

@@ -8,9 +8,10 @@ use std::{
     },
 };
 
+use domain::{budget::Account, units::Money};
 use opentelemetry::{
     KeyValue, global,
-    metrics::{Counter, Meter},
+    metrics::{Counter, Gauge, Meter},
 };
 use wire::{
     convert,
@@ -25,6 +26,9 @@ pub(crate) struct Metrics {
     writes: Counter<u64>,
     refused: Counter<u64>,
     reload_ok: Arc<AtomicBool>,
+    budget_allowed: Gauge<f64>,
+    budget_spent: Gauge<f64>,
+    budget_reserved: Gauge<f64>,
 }
 
 impl Metrics {
@@ -51,6 +55,32 @@ impl Metrics {
                 )
                 .build(),
             reload_ok,
+            budget_allowed: dollars(
+                &meter,
+                "hybrid_budget_allowed_dollars",
+                "This machine's part of each budget.",
+            ),
+            budget_spent: dollars(
+                &meter,
+                "hybrid_budget_spent_dollars",
+                "Spent of each budget in its window.",
+            ),
+            budget_reserved: dollars(
+                &meter,
+                "hybrid_budget_reserved_dollars",
+                "Set aside of each budget for calls under way.",
+            ),
+        }
+    }
+
+    pub(crate) fn budgets(&self, accounts: &[Account]) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        let dollars = |amount: Money| amount.as_picodollars() as f64 / Money::PICODOLLARS_PER_DOLLAR as f64;
+        for account in accounts {
+            let name = [KeyValue::new("budget", account.budget.name.clone())];
+            self.budget_allowed.record(dollars(account.budget.allowed()), &name);
+            self.budget_spent.record(dollars(account.spent), &name);
+            self.budget_reserved.record(dollars(account.reserved), &name);
         }
     }
 
@@ -65,6 +95,10 @@ impl Metrics {
     pub(crate) fn reloaded(&self, ok: bool) {
         self.reload_ok.store(ok, Ordering::Relaxed);
     }
+}
+
+fn dollars(meter: &Meter, name: &'static str, description: &'static str) -> Gauge<f64> {
+    meter.f64_gauge(name).with_description(description).build()
 }
 
 fn observe(meter: &Meter, views: &Views) {

@@ -269,7 +269,7 @@ impl Registry {
     /// The snapshot as of now.
     #[must_use]
     pub fn snapshot(&self, revision: u64, generated_unix_ms: u64) -> v1::RoutingSnapshot {
-        let Catalog { agents, aliases, tier_defaults, thresholds } = &*self.catalog;
+        let Catalog { agents, aliases, tier_defaults, thresholds, budgets } = &*self.catalog;
         v1::RoutingSnapshot {
             machine: self.me.machine.to_string(),
             revision,
@@ -292,6 +292,7 @@ impl Registry {
             services: self.instances.values().map(Instance::status).collect(),
             nodes: self.nodes(),
             tier_defaults: tier_defaults.iter().map(tier_default).collect(),
+            has_budgets: !budgets.is_empty(),
         }
     }
 

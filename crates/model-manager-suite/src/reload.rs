@@ -10,7 +10,7 @@ use anyhow::Context;
 use service_runtime::Component;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::watch,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ impl Files {
         self,
         mut seen: [Mark; 2],
         every: Duration,
-        catalogs: mpsc::Sender<Arc<Catalog>>,
+        catalogs: watch::Sender<Arc<Catalog>>,
         told: Told,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
@@ -84,9 +84,7 @@ impl Files {
                         "files read again"
                     );
                     told.reloaded(None);
-                    if catalogs.send(Arc::new(catalog)).await.is_err() {
-                        return Ok(());
-                    }
+                    catalogs.send_replace(Arc::new(catalog));
                 }
                 Err(error) => {
                     told.reloaded(Some(&error));

@@ -1,9 +1,16 @@
 //! From a request to its end: decide, then try the candidates in order.
 
 mod attempt;
+mod reserve;
 mod usage;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::HeaderMap;
 use bus::{Bus, executor::Load, ledger::Ledger};
@@ -36,6 +43,18 @@ pub(crate) struct Limits {
     pub(crate) silence: Duration,
     /// Candidates tried.
     pub(crate) attempts: usize,
+    /// Tokens that an answer may have at most where there are budgets and the caller gives no bound.
+    pub(crate) output_when_budgeted: u32,
+}
+
+/// Numbers reservations.
+#[derive(Debug, Default)]
+pub(crate) struct Reservations(AtomicU64);
+
+impl Reservations {
+    fn next(&self, instance: &str) -> String {
+        format!("{instance}-{}", self.0.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// A request on its way, as its ingress made it.
@@ -83,6 +102,7 @@ pub(crate) struct Coordinator {
     pub(crate) requests: TaskTracker,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) load: Load,
+    pub(crate) reservations: Reservations,
 }
 
 /// Tells the caller; an error is that nobody listens any more.
@@ -166,7 +186,8 @@ impl Coordinator {
         let tried = decision.candidates.iter().take(self.limits.attempts);
         let mut last = None;
         for (number, candidate) in (1_u32..).zip(tried) {
-            let step = Try { asked, decision: &decision, candidate, number, deadline, spent };
+            let has_budgets = snapshot.has_budgets;
+            let step = Try { asked, decision: &decision, candidate, number, deadline, spent, has_budgets };
             let failure = match self.attempt(&step, caller).await {
                 Ok(finish) => return Ok(finish),
                 Err(failure) => failure,
@@ -202,7 +223,9 @@ impl Coordinator {
 fn may_go_on(fault: &Fault) -> bool {
     match fault.code {
         Code::ContextLengthExceeded | Code::Unsupported | Code::NotFound => true,
-        Code::Cancelled | Code::BudgetExceeded => false,
+        Code::Cancelled => false,
+        // what costs nothing may serve, if the budget says so
+        Code::BudgetExceeded => fault.retryable,
         _ => fault.origin != Origin::Caller,
     }
 }

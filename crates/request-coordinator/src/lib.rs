@@ -83,6 +83,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         requests: tokio_util::task::TaskTracker::new(),
         slots: Arc::new(tokio::sync::Semaphore::new(own.requests_max)),
         load,
+        reservations: dispatch::Reservations::default(),
     });
 
     ingress::nats::start(&coordinator, &process.tasks, &stop).await?;

@@ -43,6 +43,9 @@ pub struct Section {
     pub silence_ms: u64,
     /// Candidates tried for one request.
     pub attempts_max: usize,
+    /// Where there are budgets, tokens that an answer may have when the caller gives no bound: what has none cannot be paid for
+    /// in advance.
+    pub output_tokens_when_budgeted: u32,
 }
 
 impl Default for Section {
@@ -57,6 +60,7 @@ impl Default for Section {
             deadline_ms: 300_000,
             silence_ms: 2_500,
             attempts_max: 4,
+            output_tokens_when_budgeted: 4_096,
         }
     }
 }
@@ -90,7 +94,9 @@ impl Section {
             600_000,
             "1500 to 600000 (heartbeats come each 1000)",
         )?;
-        check("attempts_max", self.attempts_max as u128, 1, 16, "1 to 16")
+        check("attempts_max", self.attempts_max as u128, 1, 16, "1 to 16")?;
+        let output = self.output_tokens_when_budgeted.into();
+        check("output_tokens_when_budgeted", output, 1, 1_000_000, "1 to 1000000")
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -98,6 +104,7 @@ impl Section {
             deadline: Duration::from_millis(self.deadline_ms),
             silence: Duration::from_millis(self.silence_ms),
             attempts: self.attempts_max,
+            output_when_budgeted: self.output_tokens_when_budgeted,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Towards the domain every field is checked, and the error is a [`Fault`] that names the field as callers know it, the value
 //! and what was expected. Towards the wire nothing can fail.
 
+mod budget;
 mod decision;
 mod fault;
 mod request;

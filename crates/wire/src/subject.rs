@@ -38,7 +38,8 @@ pub mod service {
     ];
 }
 
-/// Bucket of the control plane; keys are made by [`registration_key`], [`snapshot_key`], [`flag_key`].
+/// Bucket of the control plane; keys are made by [`registration_key`], [`snapshot_key`], [`flag_key`],
+/// [`budget_key`].
 pub const CONTROL_BUCKET: &str = "ctl";
 /// Stream that keeps the ledger.
 pub const USAGE_STREAM: &str = "USAGE";
@@ -246,6 +247,14 @@ pub struct CancelProviderJob(pub NodeId);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderJobResults(pub NodeId);
 
+/// `<prefix>.v1.budget.<machine>`, answered by that machine's model-manager-suite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetCall(pub NodeId);
+
+/// `evt.v1.model-manager-suite.budget-alert`. Not under the prefix, as all events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetAlerts;
+
 /// `usage.v1.<machine>.<service>`, kept by [`USAGE_STREAM`]. Not under the prefix: streams are shared by all versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
@@ -276,6 +285,8 @@ bind! {
         |this, prefix| format!("{prefix}.v1.exec.{}.{}.{}", this.plane.token(), this.machine, this.executor);
     Cancel => (); |this, prefix| format!("{prefix}.v1.cancel.{}", this.0);
     Heartbeat => v1::ServiceHeartbeat; |this, prefix| format!("{prefix}.v1.hb.{}.{}.{}", this.machine, this.service, this.instance);
+    BudgetCall => v1::BudgetRequest, v1::BudgetReply; |this, prefix| format!("{prefix}.v1.budget.{}", this.0);
+    BudgetAlerts => v1::BudgetAlert; |_this, _prefix| format!("evt.v1.{}.budget-alert", service::MODEL_MANAGER_SUITE);
     LeaseCall => v1::LeaseRequest, v1::LeaseReply; |this, prefix| format!("{prefix}.v1.lease.gpu.{}", this.0);
     SubmitProviderJob => v1::SubmitProviderJobRequest, v1::ProviderJobReply;
         |this, prefix| ProviderJobMethod::Submit.name(prefix, &this.0);
@@ -354,6 +365,12 @@ pub fn flag_key(machine: &NodeId, flag: &str) -> String {
 #[must_use]
 pub fn flag_keys(machine: &NodeId) -> String {
     format!("{machine}.flag.>")
+}
+
+/// Key of a machine's budgets in [`CONTROL_BUCKET`].
+#[must_use]
+pub fn budget_key(machine: &NodeId) -> String {
+    format!("{machine}.budget.book")
 }
 
 #[cfg(test)]

@@ -30,7 +30,12 @@ fn openai() -> Spender {
 }
 
 fn set_aside(amount: &str) -> Reservation {
-    Reservation { spender: openai(), amount: dollars(amount), until_unix_ms: NOON + 60_000 }
+    Reservation {
+        call: Call::default(),
+        spender: openai(),
+        amount: dollars(amount),
+        until_unix_ms: NOON + 60_000,
+    }
 }
 
 #[test]
@@ -69,7 +74,7 @@ fn each_scope_has_its_own_account() {
     book.settle("x", &openai(), dollars("0.90"), NOON);
     let spent: Vec<_> = book.accounts().iter().map(|account| account.spent).collect();
     assert_eq!(spent, [dollars("0.90"), dollars("0.90"), Money::ZERO, dollars("0.90")]);
-    assert_eq!(book.reserve("a", set_aside("0.20"), NOON).unwrap_err().budget, "laptop");
+    assert_eq!(book.reserve("a", set_aside("0.20"), NOON).unwrap_err().account.budget.name, "laptop");
     let other = Reservation { spender: Spender { key: "phone".to_owned(), ..openai() }, ..set_aside("0.20") };
     book.reserve("a", other, NOON).unwrap();
 }
@@ -80,7 +85,7 @@ fn a_window_ends_and_what_is_under_way_stays_set_aside() {
     book.settle("x", &openai(), dollars("0.50"), NOON);
     book.reserve("a", set_aside("0.50"), NOON).unwrap();
     let refused = book.reserve("b", set_aside("0.10"), NOON).unwrap_err();
-    assert_eq!(refused.resets_unix_ms, NOON + DAY_MS / 2);
+    assert_eq!(refused.account.resets_unix_ms(), NOON + DAY_MS / 2);
     assert!(refused.may_pass());
     let tomorrow = NOON + DAY_MS / 2;
     book.reserve("b", set_aside("0.50"), tomorrow).unwrap();
@@ -144,6 +149,14 @@ fn a_book_survives_a_restart_and_another_set_of_budgets() {
 }
 
 #[test]
+fn yesterdays_calls_are_yesterdays() {
+    let mut book = daily("1");
+    book.settle("today", &openai(), dollars("0.10"), NOON);
+    book.settle("late", &openai(), dollars("0.70"), NOON - DAY_MS);
+    assert_eq!(book.accounts()[0].spent, dollars("0.10"));
+}
+
+#[test]
 fn windows_follow_the_calendar() {
     // 2024-02-29T23:59:59Z, a leap year
     let leap = 1_709_251_199_000;
@@ -187,7 +200,7 @@ proptest! {
             match step {
                 Step::Reserve(id, cents) => {
                     let amount = Money::picodollars(i64::from(cents) * 10_000_000_000);
-                    let reservation = Reservation { spender: openai(), amount, until_unix_ms: now + 60_000 };
+                    let reservation = Reservation { call: Call::default(), spender: openai(), amount, until_unix_ms: now + 60_000 };
                     if book.reserve(&id.to_string(), reservation, now).is_ok() {
                         under_way.entry((second, id)).or_insert(amount);
                     }

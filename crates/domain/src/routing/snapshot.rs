@@ -251,6 +251,8 @@ pub struct Snapshot {
     pub flags: HashMap<FlagName, Flag>,
     /// Model or alias of each tier for requests that name none.
     pub tier_defaults: HashMap<Tier, ModelName>,
+    /// There are budgets: what a call may cost has to be set aside before it is made.
+    pub has_budgets: bool,
 }
 
 impl Snapshot {

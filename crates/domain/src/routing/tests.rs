@@ -85,6 +85,7 @@ fn snapshot(deployments: Vec<Deployment>) -> Snapshot {
         thresholds: Thresholds::default(),
         flags: HashMap::new(),
         tier_defaults: HashMap::new(),
+        has_budgets: false,
     }
 }
 

@@ -41,7 +41,7 @@ fn ago_ms(text: &str) -> Option<u64> {
 }
 
 /// `2026-01-31 12:00` in UTC.
-pub(super) fn text(unix_ms: i64) -> String {
+pub(crate) fn text(unix_ms: i64) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]");
     let moment = OffsetDateTime::from_unix_timestamp(unix_ms.div_euclid(1_000)).ok();
     moment.and_then(|moment| moment.format(format).ok()).unwrap_or_else(|| format!("{unix_ms} ms"))

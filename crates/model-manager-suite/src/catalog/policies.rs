@@ -1,4 +1,4 @@
-//! Thresholds, tier defaults and aliases: `config/policies.toml`.
+//! Thresholds, tier defaults, aliases and budgets: `config/policies.toml`.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -13,7 +13,10 @@ use domain::{
 };
 use serde::Deserialize;
 
-use super::error::{CatalogError, Place, parse_toml};
+use super::{
+    budgets::{self, RawBudget, SharedBudget},
+    error::{CatalogError, Place, parse_toml},
+};
 
 /// Aliases of one file.
 const ALIASES_MAX: usize = 1_024;
@@ -31,6 +34,8 @@ struct RawFile {
     tier_defaults: BTreeMap<String, String>,
     #[serde(default, rename = "alias")]
     aliases: Vec<RawAlias>,
+    #[serde(default, rename = "budget")]
+    budgets: Vec<RawBudget>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +68,7 @@ pub(super) struct Policies {
     pub(super) thresholds: Thresholds,
     pub(super) aliases: Vec<Alias>,
     pub(super) tier_defaults: Vec<(Tier, ModelName)>,
+    pub(super) budgets: Vec<SharedBudget>,
 }
 
 pub(super) fn parse(file: &Path, text: &str) -> Result<Policies, CatalogError> {
@@ -71,6 +77,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Policies, CatalogError> {
         thresholds: thresholds(Place { file, row: "[thresholds]" }, &raw.thresholds)?,
         tier_defaults: tier_defaults(Place { file, row: "[tier_defaults]" }, raw.tier_defaults)?,
         aliases: aliases(file, raw.aliases)?,
+        budgets: budgets::check(file, raw.budgets)?,
     })
 }
 

@@ -208,6 +208,7 @@ fn world(tiers: &[Tier]) -> Snapshot {
         thresholds: catalog.thresholds,
         flags: Default::default(),
         tier_defaults: catalog.tier_defaults.into_iter().collect(),
+        has_budgets: !catalog.budgets.is_empty(),
     }
 }
 

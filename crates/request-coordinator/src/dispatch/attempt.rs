@@ -13,7 +13,11 @@ use wire::{
     v1::{self, reply_frame::Kind},
 };
 
-use super::{Asked, Caller, Coordinator, Event, usage};
+use super::{
+    Asked, Caller, Coordinator, Event,
+    reserve::{self, Reserved},
+    usage,
+};
 use crate::live::Outstanding;
 
 /// One try of a request.
@@ -26,6 +30,8 @@ pub(super) struct Try<'a> {
     pub(super) deadline: Instant,
     /// What earlier tries cost, pico-dollars.
     pub(super) spent: i64,
+    /// What it may cost has to be set aside.
+    pub(super) has_budgets: bool,
 }
 
 /// A try that did not end well.
@@ -42,6 +48,8 @@ pub(super) struct Progress {
     pub(super) first_token: Option<Duration>,
     /// Bytes of text the caller has.
     pub(super) bytes: usize,
+    /// Money that is set aside for it.
+    pub(super) reserved: Reserved,
 }
 
 enum Ended {
@@ -54,9 +62,16 @@ impl Coordinator {
     pub(super) async fn attempt(&self, step: &Try<'_>, caller: &Caller) -> Result<v1::FinishReason, Failure> {
         let deployment = &step.candidate.deployment;
         let outstanding = self.live.enter(&deployment.id);
-        let mut progress = Progress { began: Instant::now(), first_token: None, bytes: 0 };
-        let outcome = match self.open(step).await {
-            Ok(frames) => self.relay(step, caller, frames, &mut progress).await,
+        let mut progress =
+            Progress { began: Instant::now(), first_token: None, bytes: 0, reserved: Reserved::default() };
+        let outcome = match self.reserve(step).await {
+            Ok(reserved) => {
+                progress.reserved = reserved;
+                match self.open(step, &progress.reserved).await {
+                    Ok(frames) => self.relay(step, caller, frames, &mut progress).await,
+                    Err(fault) => Err(fault),
+                }
+            }
             Err(fault) => Err(fault),
         };
         match outcome {
@@ -79,7 +94,7 @@ impl Coordinator {
         }
     }
 
-    async fn open(&self, step: &Try<'_>) -> Result<ReplyStream, Fault> {
+    async fn open(&self, step: &Try<'_>, reserved: &Reserved) -> Result<ReplyStream, Fault> {
         let deployment = &step.candidate.deployment;
         let at = Execute {
             plane: deployment.tier.plane(),
@@ -93,7 +108,7 @@ impl Coordinator {
             attempt: step.number,
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1),
             first_seq: 0,
-            method: Some(step.asked.method.clone()),
+            method: Some(reserve::bounded(step.asked.method.clone(), reserved.output_max)),
         };
         Ok(self.bus.open(&at, &request).await?)
     }
@@ -165,7 +180,7 @@ impl Coordinator {
         end.total_ms = millis(step.asked.at.elapsed());
         let finish = end.finish_reason();
         // on disk before the caller hears of it: what the caller was told and what the ledger says cannot differ
-        self.record(usage::ended(self, step, &end)).await;
+        self.record(usage::ended(self, step, progress, &end)).await;
         caller.tell(Event::End(Box::new(end))).await.ok();
         finish
     }

@@ -34,7 +34,7 @@ fn row(coordinator: &Coordinator, asked: &Asked) -> v1::UsageEvent {
     }
 }
 
-fn placed(coordinator: &Coordinator, step: &Try<'_>) -> v1::UsageEvent {
+fn placed(coordinator: &Coordinator, step: &Try<'_>, progress: &Progress) -> v1::UsageEvent {
     let deployment = &step.candidate.deployment;
     v1::UsageEvent {
         attempt: step.number,
@@ -45,6 +45,7 @@ fn placed(coordinator: &Coordinator, step: &Try<'_>) -> v1::UsageEvent {
         executed_on: deployment.machine.to_string(),
         workload_class: v1::WorkloadClass::from(step.decision.class).into(),
         decision: step.decision.reasons.join("; "),
+        reservation_id: progress.reserved.id.clone(),
         ..row(coordinator, step.asked)
     }
 }
@@ -60,7 +61,12 @@ pub(super) fn undecided(coordinator: &Coordinator, asked: &Asked, fault: &Fault)
 }
 
 /// An attempt that ended by itself.
-pub(super) fn ended(coordinator: &Coordinator, step: &Try<'_>, end: &v1::End) -> v1::UsageEvent {
+pub(super) fn ended(
+    coordinator: &Coordinator,
+    step: &Try<'_>,
+    progress: &Progress,
+    end: &v1::End,
+) -> v1::UsageEvent {
     let outcome = if end.finish_reason() == v1::FinishReason::Cancelled {
         v1::Outcome::Cancelled
     } else {
@@ -72,7 +78,7 @@ pub(super) fn ended(coordinator: &Coordinator, step: &Try<'_>, end: &v1::End) ->
         cost_picodollars: end.cost_picodollars,
         time_to_first_token_ms: end.time_to_first_token_ms,
         provider_request_id: end.provider_request_id.clone(),
-        ..placed(coordinator, step)
+        ..placed(coordinator, step, progress)
     }
 }
 
@@ -108,6 +114,6 @@ pub(super) fn failed(
         usage,
         cost_picodollars: cost,
         time_to_first_token_ms: progress.first_token.map_or(0, millis),
-        ..placed(coordinator, step)
+        ..placed(coordinator, step, progress)
     }
 }

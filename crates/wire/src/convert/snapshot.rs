@@ -191,6 +191,7 @@ impl TryFrom<v1::RoutingSnapshot> for Snapshot {
             thresholds,
             flags,
             tier_defaults,
+            has_budgets: wire.has_budgets,
         })
     }
 }

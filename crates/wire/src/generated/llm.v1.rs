@@ -1300,6 +1300,9 @@ pub struct RoutingSnapshot {
     /// Models by tier for requests that name none.
     #[prost(message, repeated, tag = "11")]
     pub tier_defaults: ::prost::alloc::vec::Vec<TierDefault>,
+    /// There are budgets: what a call may cost has to be set aside before it is made.
+    #[prost(bool, tag = "12")]
+    pub has_budgets: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TierDefault {
@@ -1431,6 +1434,9 @@ pub struct UsageEvent {
     /// The cost is not known; `cost_picodollars` is 0 and means nothing.
     #[prost(bool, tag = "29")]
     pub cost_unknown: bool,
+    /// The budget reservation that this event settles; empty when nothing was set aside.
+    #[prost(string, tag = "30")]
+    pub reservation_id: ::prost::alloc::string::String,
 }
 /// What a publish carries: events that ended together travel together.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1986,6 +1992,223 @@ impl ProviderJobState {
             "PROVIDER_JOB_STATE_FAILED" => Some(Self::Failed),
             "PROVIDER_JOB_STATE_CANCELLED" => Some(Self::Cancelled),
             "PROVIDER_JOB_STATE_EXPIRED" => Some(Self::Expired),
+            _ => None,
+        }
+    }
+}
+/// How a budget stands on one machine. Amounts in pico-dollars.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BudgetStanding {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// `all`, `provider:<name>`, `agent:<name>` or `key:<name>`.
+    #[prost(string, tag = "2")]
+    pub scope: ::prost::alloc::string::String,
+    #[prost(enumeration = "BudgetPeriod", tag = "3")]
+    pub period: i32,
+    #[prost(enumeration = "WhenSpent", tag = "4")]
+    pub when_spent: i32,
+    /// Of all machines together.
+    #[prost(int64, tag = "5")]
+    pub limit_picodollars: i64,
+    /// This machine's part.
+    #[prost(int64, tag = "6")]
+    pub allowed_picodollars: i64,
+    #[prost(int64, tag = "7")]
+    pub spent_picodollars: i64,
+    /// Set aside for calls under way.
+    #[prost(int64, tag = "8")]
+    pub reserved_picodollars: i64,
+    #[prost(uint64, tag = "9")]
+    pub window_unix_ms: u64,
+    #[prost(uint64, tag = "10")]
+    pub resets_unix_ms: u64,
+    /// Part of `allowed` at which people are told, millionths.
+    #[prost(uint32, tag = "11")]
+    pub alert_millionths: u32,
+    #[prost(bool, tag = "12")]
+    pub alerted: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reserve {
+    /// Unique for the attempt; the same id again is the same reservation. 1 to 128 visible characters.
+    #[prost(string, tag = "1")]
+    pub reservation_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub provider: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub agent: ::prost::alloc::string::String,
+    /// Name of the caller's key.
+    #[prost(string, tag = "4")]
+    pub key: ::prost::alloc::string::String,
+    /// The most that the call can cost; above 0.
+    #[prost(int64, tag = "5")]
+    pub amount_picodollars: i64,
+    /// After so long nothing more is heard of the call: it is then charged in full. 1 to 86,400,000.
+    #[prost(uint64, tag = "6")]
+    pub valid_ms: u64,
+    /// What it is for; stands in the usage event that is written when nothing more is heard.
+    #[prost(string, tag = "7")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "8")]
+    pub attempt: u32,
+    #[prost(string, tag = "9")]
+    pub deployment: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BudgetRequest {
+    /// Absent: only the standings are asked for.
+    #[prost(message, optional, tag = "1")]
+    pub reserve: ::core::option::Option<Reserve>,
+}
+/// The call may not be made.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BudgetExceeded {
+    /// How the budget stood that had no room.
+    #[prost(message, optional, tag = "1")]
+    pub budget: ::core::option::Option<BudgetStanding>,
+    #[prost(int64, tag = "2")]
+    pub asked_picodollars: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BudgetReply {
+    /// Present: nothing was set aside.
+    #[prost(message, optional, tag = "1")]
+    pub exceeded: ::core::option::Option<BudgetExceeded>,
+    /// Only when no reservation was asked for.
+    #[prost(message, repeated, tag = "2")]
+    pub budgets: ::prost::alloc::vec::Vec<BudgetStanding>,
+    #[prost(message, optional, tag = "15")]
+    pub error: ::core::option::Option<Error>,
+}
+/// Published to `evt.v1.model-manager-suite.budget-alert` once for each budget and window.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BudgetAlert {
+    #[prost(string, tag = "1")]
+    pub machine: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub budget: ::core::option::Option<BudgetStanding>,
+}
+/// What a machine's manager keeps in the control bucket under `<machine>.budget.book`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BudgetBook {
+    #[prost(message, repeated, tag = "1")]
+    pub accounts: ::prost::alloc::vec::Vec<budget_book::Account>,
+    #[prost(message, repeated, tag = "2")]
+    pub open: ::prost::alloc::vec::Vec<budget_book::Open>,
+    #[prost(message, repeated, tag = "3")]
+    pub assumed: ::prost::alloc::vec::Vec<budget_book::Assumed>,
+    /// Sequence in the usage stream of the last message that is settled here.
+    #[prost(uint64, tag = "4")]
+    pub settled_sequence: u64,
+}
+/// Nested message and enum types in `BudgetBook`.
+pub mod budget_book {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Account {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(uint64, tag = "2")]
+        pub window_unix_ms: u64,
+        #[prost(int64, tag = "3")]
+        pub spent_picodollars: i64,
+        #[prost(bool, tag = "4")]
+        pub alerted: bool,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Open {
+        #[prost(string, tag = "1")]
+        pub id: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub provider: ::prost::alloc::string::String,
+        #[prost(string, tag = "3")]
+        pub agent: ::prost::alloc::string::String,
+        #[prost(string, tag = "4")]
+        pub key: ::prost::alloc::string::String,
+        #[prost(int64, tag = "5")]
+        pub amount_picodollars: i64,
+        #[prost(uint64, tag = "6")]
+        pub until_unix_ms: u64,
+        #[prost(string, tag = "7")]
+        pub request_id: ::prost::alloc::string::String,
+        #[prost(uint32, tag = "8")]
+        pub attempt: u32,
+        #[prost(string, tag = "9")]
+        pub deployment: ::prost::alloc::string::String,
+    }
+    /// A reservation that ran out and was charged in full.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Assumed {
+        #[prost(string, tag = "1")]
+        pub id: ::prost::alloc::string::String,
+        #[prost(int64, tag = "2")]
+        pub charged_picodollars: i64,
+        #[prost(uint64, tag = "3")]
+        pub at_unix_ms: u64,
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BudgetPeriod {
+    Unspecified = 0,
+    /// Midnight to midnight, UTC.
+    Day = 1,
+    /// From the first of the month, UTC.
+    Month = 2,
+}
+impl BudgetPeriod {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "BUDGET_PERIOD_UNSPECIFIED",
+            Self::Day => "BUDGET_PERIOD_DAY",
+            Self::Month => "BUDGET_PERIOD_MONTH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BUDGET_PERIOD_UNSPECIFIED" => Some(Self::Unspecified),
+            "BUDGET_PERIOD_DAY" => Some(Self::Day),
+            "BUDGET_PERIOD_MONTH" => Some(Self::Month),
+            _ => None,
+        }
+    }
+}
+/// What becomes of a request that a budget has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WhenSpent {
+    Unspecified = 0,
+    Reject = 1,
+    /// It runs where it costs nothing, if it can.
+    Local = 2,
+    /// It waits for room until its deadline.
+    Queue = 3,
+}
+impl WhenSpent {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WHEN_SPENT_UNSPECIFIED",
+            Self::Reject => "WHEN_SPENT_REJECT",
+            Self::Local => "WHEN_SPENT_LOCAL",
+            Self::Queue => "WHEN_SPENT_QUEUE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WHEN_SPENT_UNSPECIFIED" => Some(Self::Unspecified),
+            "WHEN_SPENT_REJECT" => Some(Self::Reject),
+            "WHEN_SPENT_LOCAL" => Some(Self::Local),
+            "WHEN_SPENT_QUEUE" => Some(Self::Queue),
             _ => None,
         }
     }

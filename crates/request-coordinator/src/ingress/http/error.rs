@@ -28,7 +28,7 @@ pub(super) fn status(code: Code) -> StatusCode {
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        Code::BudgetExceeded => StatusCode::PAYMENT_REQUIRED,
+        Code::BudgetExceeded => StatusCode::TOO_MANY_REQUESTS,
         Code::Unavailable | Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
         Code::Upstream | Code::UpstreamAuth => StatusCode::BAD_GATEWAY,
         Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
