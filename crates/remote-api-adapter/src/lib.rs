@@ -13,6 +13,8 @@
 mod attempt;
 pub mod config;
 mod credential;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod metrics;
 mod network;
 pub mod price;
