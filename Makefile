@@ -18,7 +18,7 @@ BINARIES := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # The tests' selection of features, so that the dev profile compiles llama.cpp and everything else once.
 BUILD := cargo build --locked $(if $(filter dev,$(PROFILE)),--workspace --all-targets,--profile $(PROFILE))
 
-.PHONY: help setup up test lint fmt fmt-check clippy check-config proto bench images test-compose clean-state
+.PHONY: help setup up test fuzz lint fmt fmt-check clippy check-config proto bench images test-compose clean-state
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -30,9 +30,13 @@ up: setup ## Build and start everything on this machine (PROFILE, CONFIG); Ctrl-
 	$(BUILD)
 	$(BINARIES)/hybridctl up --config $(CONFIG)
 
-test: ## Format check, lints, configuration checks, all tests
+test: ## Format check, lints, configuration checks, all tests, a minute of fuzzing
 	@scripts/setup.sh --test
 	@scripts/test.sh
+
+fuzz: ## Fuzz every decoder, FUZZ_SECONDS (60) in all
+	@scripts/setup.sh --test
+	@scripts/fuzz.sh
 
 lint: fmt-check clippy check-config ## Format check, clippy, shell scripts, bus and compose files
 
@@ -51,7 +55,7 @@ check-config:
 proto: ## Generate the messages from proto/ again
 	UPDATE_GENERATED=1 cargo test --locked -p proto
 
-bench: setup ## Measure the system beside the upstream alone and the floor of the design
+bench: setup ## Measure the system beside the floor of its design, the adapter beside a bare proxy
 	cargo build --locked --release
 	cargo run --locked --release -p bench
 

@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
 
 if have shellcheck; then
-  shellcheck -x scripts/*.sh tests/compose/*.sh .ci/run
+  shellcheck -x scripts/*.sh fuzz/*.sh tests/compose/*.sh .ci/run
   say "shell scripts are clean"
 else
   say "shellcheck is not here: shell scripts unchecked"

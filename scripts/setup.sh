@@ -26,7 +26,7 @@ has_libclang() {
 has_pip() { python3 -m pip --version >/dev/null 2>&1; }
 has_venv() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
-# Debian packages for what this machine lacks: cmake, a C++ compiler and libclang build llama.cpp; openssl makes the
+# Debian packages for what this machine lacks: cmake, a C++ compiler and libclang build llama.cpp, the compiler libFuzzer too; openssl makes the
 # certificates of the link between the machines; pip carries nats-server.
 system_packages() {
   local missing=()

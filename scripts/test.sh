@@ -36,6 +36,7 @@ if cargo nextest --version >/dev/null 2>&1; then
 else
   run "tests" cargo test --workspace --locked --no-fail-fast
 fi
+run "fuzzing" scripts/fuzz.sh
 if have cargo-deny; then
   # Advisories need their database from the network: continuous integration looks at them.
   run "licences and sources" cargo deny --locked check licenses bans sources

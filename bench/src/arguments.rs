@@ -7,7 +7,7 @@ use bench::cores::Cores;
 use bench::target::Target;
 use clap::{Args, Parser, Subcommand};
 
-/// What the system costs, against the least that its design can cost.
+/// What the system and its adapter cost, against the least that they can cost.
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
@@ -56,6 +56,15 @@ pub(crate) enum Part {
         #[arg(long)]
         key: String,
     },
+    /// The bare HTTP proxy.
+    Proxy {
+        /// Address to listen on.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        /// Host and port of the upstream.
+        #[arg(long)]
+        upstream: String,
+    },
 }
 
 #[derive(Args)]
@@ -87,6 +96,10 @@ pub(crate) struct Comparison {
     /// Silence between two chunks, in milliseconds; 0 lets the upstream write each as soon as the last has left.
     #[arg(long, default_value_t = 0)]
     pub(crate) chunk_delay_ms: u64,
+    /// Streams to hold open on the adapter when its memory is looked at; 0 leaves that part out, and so does a run without
+    /// the adapter.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) open_streams: usize,
     /// Cores of the load generator and the upstream; the first of the machine by default.
     #[arg(long)]
     pub(crate) load_cores: Option<Cores>,
@@ -96,7 +109,7 @@ pub(crate) struct Comparison {
     /// Write all figures to this file, as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
-    /// Fail when the system is below its least share of the floor, or when a request failed.
+    /// Fail when a goal of what was measured is missed, or when a request failed.
     #[arg(long)]
     pub(crate) check: bool,
 }

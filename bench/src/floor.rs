@@ -26,7 +26,7 @@ pub const END: &str = "End";
 pub const BROKEN: &str = "Broken";
 
 /// Tells the one who started this process that it serves.
-fn report_ready(listening: &str) -> anyhow::Result<()> {
+pub(crate) fn report_ready(listening: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{}", serde_json::json!({"listening": listening}))
         .context("cannot write to stdout")
 }

@@ -1,42 +1,76 @@
 //! A closed-loop load generator: each connection sends its next request when the answer to the last one is whole.
 //!
-//! HTTP/1.1 with keep-alive, one hyper connection each, no pool in between. Events of a stream are counted as they arrive.
+//! Over HTTP ([`Post`]) or over the bus ([`Call`]). Events of a stream are counted as they arrive.
 
+mod call;
 mod events;
+mod http;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Request, Uri};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use events::Events;
+pub use call::Call;
+pub use http::Post;
 
 /// Failed requests in a row after which a connection gives up.
 const FAILURES_MAX: u32 = 100;
 /// Pause after a failed request, so that a dead server is not hammered.
 const FAILURE_PAUSE: Duration = Duration::from_millis(10);
 /// How long a single request may take.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// How an answer is asked for.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// Over HTTP; `data:` lines are events.
+    Http(Post),
+    /// Over the bus; pieces are events.
+    Bus(Call),
+}
+
+/// What is needed to ask again and again.
+enum Connection {
+    Http(http::Connection),
+    /// All share the bus's.
+    Bus,
+}
+
+impl Ask {
+    async fn connect(&self) -> anyhow::Result<Connection> {
+        match self {
+            Self::Http(post) => post.connect().await.map(Connection::Http),
+            Self::Bus(_) => Ok(Connection::Bus),
+        }
+    }
+
+    async fn on(&self, connection: &mut Connection, count: impl FnMut(u64)) -> anyhow::Result<()> {
+        match (self, connection) {
+            (Self::Http(post), Connection::Http(connection)) => connection.ask(post, count).await,
+            (Self::Bus(call), Connection::Bus) => call.count(count).await,
+            _ => bail!("a connection of another kind"),
+        }
+    }
+}
+
+impl std::fmt::Display for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http(post) => write!(f, "{}", post.url),
+            Self::Bus(call) => f.write_str(call.deployment()),
+        }
+    }
+}
 
 /// What is asked, and how often.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// `http://host:port/path`.
-    pub url: Uri,
-    /// Bearer key; none when absent.
-    pub key: Option<String>,
-    /// The same body each time.
-    pub body: Bytes,
+    /// The same each time.
+    pub ask: Ask,
     /// Requests at any moment.
     pub connections: usize,
     /// Time before anything counts.
@@ -83,7 +117,6 @@ pub fn quantile(sorted: &[Duration], share: f64) -> Duration {
 #[derive(Debug)]
 struct Shared {
     load: Load,
-    address: String,
     answers: AtomicU64,
     events: AtomicU64,
     failures: AtomicU64,
@@ -108,11 +141,9 @@ pub async fn run<M>(
     load: Load,
     mut mark: impl FnMut() -> anyhow::Result<M>,
 ) -> anyhow::Result<(Outcome, M, M)> {
-    let address = load.url.authority().context("the URL has no host")?.to_string();
     let (connections, warm_up, length) = (load.connections, load.warm_up, load.length);
     let shared = Arc::new(Shared {
         load,
-        address,
         answers: AtomicU64::new(0),
         events: AtomicU64::new(0),
         failures: AtomicU64::new(0),
@@ -157,7 +188,7 @@ pub async fn run<M>(
     }
     outcome.latency.sort_unstable();
     outcome.first_event.sort_unstable();
-    ensure!(outcome.answers > 0, "no answer in {:?} from {}", outcome.elapsed, shared.address);
+    ensure!(outcome.answers > 0, "no answer in {:?} from {}", outcome.elapsed, shared.load.ask);
     Ok((outcome, first, last))
 }
 
@@ -167,32 +198,16 @@ impl Shared {
         (read(&self.answers), read(&self.events), read(&self.failures))
     }
 
-    fn request(&self) -> anyhow::Result<Request<Full<Bytes>>> {
-        let path = self.load.url.path_and_query().map_or("/", |path| path.as_str());
-        let mut request =
-            Request::post(path).header(HOST, &self.address).header(CONTENT_TYPE, "application/json");
-        if let Some(key) = &self.load.key {
-            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
-        }
-        request.body(Full::new(self.load.body.clone())).context("invalid request")
-    }
-
-    async fn ask(&self, sender: &mut SendRequest<Full<Bytes>>) -> anyhow::Result<Sample> {
+    async fn ask(&self, connection: &mut Connection) -> anyhow::Result<Sample> {
         let start = Instant::now();
-        sender.ready().await.context("the connection is closed")?;
-        let answer = sender.send_request(self.request()?).await.context("no answer")?;
-        let status = answer.status();
-        let mut body = answer.into_body();
-        let (mut events, mut first_event) = (Events::default(), None);
-        while let Some(frame) = body.frame().await {
-            let frame = frame.context("the answer was cut")?;
-            let count = frame.data_ref().map_or(0, |bytes| events.count(bytes));
+        let mut first_event = None;
+        let asked = self.load.ask.on(connection, |count| {
             if count > 0 {
                 self.events.fetch_add(count, Ordering::Relaxed);
                 first_event.get_or_insert_with(|| start.elapsed());
             }
-        }
-        ensure!(status.is_success(), "status {status}");
+        });
+        asked.await?;
         let end = Instant::now();
         Ok(Sample { end, latency: end - start, first_event })
     }
@@ -202,22 +217,14 @@ impl Shared {
 async fn connection(shared: Arc<Shared>) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
     let mut failures = 0;
-    // Ends with this function, and with it every connection.
-    let mut drivers = JoinSet::new();
     'reconnect: loop {
-        let stream = TcpStream::connect(&shared.address)
-            .await
-            .with_context(|| format!("cannot connect to {}", shared.address))?;
-        stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;
-        let (mut sender, driver) = handshake(TokioIo::new(stream)).await.context("no HTTP connection")?;
-        drivers.abort_all();
-        drivers.spawn(driver);
+        let mut connection = shared.load.ask.connect().await?;
         loop {
             if shared.stop.load(Ordering::Relaxed) {
                 return Ok(samples);
             }
-            let answer =
-                tokio::time::timeout(ANSWER_MAX, shared.ask(&mut sender)).await.context("no answer in time");
+            let answer = tokio::time::timeout(ANSWER_MAX, shared.ask(&mut connection));
+            let answer = answer.await.context("no answer in time");
             match answer.and_then(|answer| answer) {
                 Ok(sample) => {
                     failures = 0;
@@ -231,10 +238,8 @@ async fn connection(shared: Arc<Shared>) -> anyhow::Result<Vec<Sample>> {
                     shared.failures.fetch_add(1, Ordering::Relaxed);
                     failures += 1;
                     if failures == FAILURES_MAX {
-                        bail!(
-                            error
-                                .context(format!("{FAILURES_MAX} failures in a row from {}", shared.address))
-                        );
+                        let what = format!("{FAILURES_MAX} failures in a row from {}", shared.load.ask);
+                        bail!(error.context(what));
                     }
                     tokio::time::sleep(FAILURE_PAUSE).await;
                     continue 'reconnect;

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use anyhow::Context as _;
 use arguments::{Arguments, Part};
 use bench::floor::{gateway, worker};
+use bench::proxy;
 use clap::Parser as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -16,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> anyhow::Result<std::process::ExitCode> {
     let Arguments { part, comparison } = Arguments::parse();
-    // The load generator and the upstream get one thread, as they get one core; the floor runs as the services do.
+    // The load generator and the upstream get one thread, as they get one core; floor and proxy run as the services do.
     let runtime = match part {
         None | Some(Part::Upstream { .. }) => Builder::new_current_thread().enable_all().build(),
         Some(_) => Builder::new_multi_thread().enable_all().build(),
@@ -31,6 +32,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         Some(Part::FloorWorker { nats, upstream, key }) => {
             runtime.block_on(worker::run(&nats, upstream, &key))?
         }
+        Some(Part::Proxy { listen, upstream }) => runtime.block_on(proxy::run(listen, &upstream))?,
     }
     Ok(std::process::ExitCode::SUCCESS)
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use crate::memory::RESIDENT_BYTES_MAX;
 use crate::rounds::Mode;
-use crate::summary::{Row, Summary};
+use crate::summary::{Bound, Row, Summary};
 use crate::target::Target;
 
 /// Writes the tables.
@@ -14,6 +15,7 @@ pub fn write(out: &mut impl fmt::Write, summary: &Summary) -> fmt::Result {
     whole(out, summary)?;
     streams(out, summary)?;
     ratios(out, summary)?;
+    memory(out, summary)?;
     rest(out, summary)
 }
 
@@ -104,19 +106,48 @@ fn streams(out: &mut impl fmt::Write, summary: &Summary) -> fmt::Result {
 
 fn ratios(out: &mut impl fmt::Write, summary: &Summary) -> fmt::Result {
     if summary.ratios.is_empty() {
-        return writeln!(out, "No ratios: they need the floor and the system in one run.\n");
+        return writeln!(out, "No ratios: they need a target and what it is measured by in one run.\n");
     }
-    writeln!(out, "System by floor (median, lowest to highest of the rounds)")?;
+    writeln!(out, "Goals (median, lowest to highest of the rounds)")?;
     for ratio in &summary.ratios {
-        let what = if ratio.mode == Mode::Whole { "requests/s" } else { "chunks/s" };
-        let verdict = if ratio.holds() { "holds" } else { "MISSED" };
+        let goal = ratio.goal;
+        let (word, bound) = match goal.bound {
+            Bound::Least(least) => ("at least", least),
+            Bound::Most(most) => ("at most", most),
+        };
         writeln!(
             out,
-            "{:>11}  {what:<10} {:>5.2}  ({:.2} to {:.2}; at least {:.1}: {verdict})",
-            ratio.connections, ratio.ratio, ratio.range.0, ratio.range.1, ratio.least
+            "{:>11}  {:<7} by {:<5} {:<11} {:>5.2}  ({:.2} to {:.2}; {word} {bound:.1}: {})",
+            ratio.connections,
+            goal.target.name(),
+            goal.reference.name(),
+            goal.figure.name(),
+            ratio.ratio,
+            ratio.range.0,
+            ratio.range.1,
+            verdict(ratio.holds()),
         )?;
     }
     writeln!(out)
+}
+
+fn memory(out: &mut impl fmt::Write, summary: &Summary) -> fmt::Result {
+    let Some(memory) = summary.memory else { return Ok(()) };
+    #[expect(clippy::cast_precision_loss, reason = "megabytes for people")]
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    writeln!(
+        out,
+        "Memory of the adapter: {:.1} MB idle, {:.1} MB with {} open streams (below {:.0} MB: {})\n",
+        megabytes(memory.idle_bytes),
+        megabytes(memory.resident_bytes),
+        memory.streams,
+        megabytes(RESIDENT_BYTES_MAX),
+        verdict(memory.holds()),
+    )
+}
+
+const fn verdict(holds: bool) -> &'static str {
+    if holds { "holds" } else { "MISSED" }
 }
 
 /// The processor time of each process, for each number of connections.

@@ -113,9 +113,7 @@ pub async fn run(
 
 async fn measure(plan: &Plan, running: &Running, key: Key) -> anyhow::Result<Measurement> {
     let load = Load {
-        url: running.url.clone(),
-        key: running.key.clone(),
-        body: target::request(&running.model, &plan.prompt, key.mode == Mode::Stream),
+        ask: running.ask(&plan.prompt, key.mode == Mode::Stream),
         connections: key.connections,
         warm_up: plan.warm_up,
         length: plan.length,

@@ -21,13 +21,17 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use domain::{
     fault::{Code, Fault, Origin},
     inference::Request,
 };
 use futures::StreamExt;
 use prost::Message;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 use wire::{
@@ -114,14 +118,28 @@ impl Running {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, id: &str) -> Option<CancellationToken> {
+    /// `None` when a request of this id runs already.
+    fn enter(&self, id: &str) -> Option<(Entered, CancellationToken)> {
         let mut running = self.lock();
         if running.contains_key(id) {
             return None;
         }
         let token = CancellationToken::new();
         running.insert(id.to_owned(), token.clone());
-        Some(token)
+        drop(running);
+        Some((Entered { running: self.clone(), id: id.to_owned() }, token))
+    }
+}
+
+/// A running request's entry, taken out when dropped.
+struct Entered {
+    running: Running,
+    id: String,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.running.lock().remove(&self.id);
     }
 }
 
@@ -209,43 +227,56 @@ impl<E: Executor> Shared<E> {
     }
 
     async fn handle(&self, incoming: Incoming) {
-        let Some(reply) = incoming.reply else {
-            tracing::warn!(subject = %incoming.subject, "a request without a reply subject was dropped");
+        let Incoming { subject, reply, payload, .. } = incoming;
+        let Some(reply) = reply else {
+            tracing::warn!(subject, "a request without a reply subject was dropped");
             return;
         };
-        let request = match v1::ExecuteRequest::decode(incoming.payload) {
+        // a future of its own: the request as it came takes no room while it runs, which may be minutes
+        let received = self.receive(payload, &reply).await;
+        match received {
+            Received::Diverted => {}
+            Received::Admitted(admitted) => run::run(&self.bus, &*self.executor, admitted, &reply).await,
+            Received::Refused { id, first_seq, fault } => {
+                run::refuse(&self.bus, &reply, id, first_seq, fault).await;
+            }
+        }
+    }
+
+    async fn receive(&self, payload: Bytes, reply: &str) -> Received<'_> {
+        let request = match v1::ExecuteRequest::decode(payload) {
             Ok(request) => request,
             Err(error) => {
                 let fault =
                     Fault::invalid("payload", format!("the payload is no llm.v1.ExecuteRequest: {error}"));
-                return run::refuse(&self.bus, &reply, String::new(), 0, fault).await;
+                return Received::Refused { id: String::new(), first_seq: 0, fault };
             }
         };
-        if self.executor.divert(&request, &reply).await {
-            return;
+        if self.executor.divert(&request, reply).await {
+            return Received::Diverted;
         }
-        let (id, seq) = (request.request_id.clone(), request.first_seq);
-        if let Err(fault) = self.admit(request, &reply).await {
-            run::refuse(&self.bus, &reply, id, seq, fault).await;
+        let (id, first_seq) = (request.request_id.clone(), request.first_seq);
+        match self.admit(request) {
+            Ok(admitted) => Received::Admitted(admitted),
+            Err(fault) => Received::Refused { id, first_seq, fault },
         }
     }
 
-    async fn admit(&self, request: v1::ExecuteRequest, reply: &str) -> Result<(), Fault> {
+    fn admit(&self, request: v1::ExecuteRequest) -> Result<Admitted<'_>, Fault> {
         let Some(method) = request.method else {
             return Err(Fault::invalid("method", "method is empty, expected generate, embed or translate"));
         };
         let checked = Request::try_from(method)?;
-        let Ok(_slot) = self.slots.try_acquire() else {
+        let Ok(slot) = self.slots.try_acquire() else {
             return Err(Fault::new(Code::Busy, Origin::Local, true, "no slot is free here"));
         };
         let id = request.request_id;
-        let Some(cancel) = self.running.enter(&id) else {
+        let Some((entered, cancel)) = self.running.enter(&id) else {
             return Err(Fault::invalid(
                 "request_id",
                 format!("request_id is {id:?}, which is running here already"),
             ));
         };
-        let _in_flight = self.load.enter();
         let limit = if request.deadline_ms == 0 {
             DEFAULT_DEADLINE
         } else {
@@ -258,8 +289,34 @@ impl<E: Executor> Shared<E> {
             deadline: Instant::now() + limit,
             cancel,
         };
-        run::run(&self.bus, &*self.executor, attempt, id.clone(), reply, request.first_seq).await;
-        self.running.lock().remove(&id);
-        Ok(())
+        let held = Held { _entered: entered, _in_flight: self.load.enter(), _slot: slot };
+        Ok(Admitted { attempt, id, first_seq: request.first_seq, held })
     }
+}
+
+/// What becomes of a request that came.
+enum Received<'a> {
+    /// Handed on elsewhere.
+    Diverted,
+    Admitted(Admitted<'a>),
+    Refused {
+        id: String,
+        first_seq: u64,
+        fault: Fault,
+    },
+}
+
+/// A request that has its slot.
+struct Admitted<'a> {
+    attempt: Attempt,
+    id: String,
+    first_seq: u64,
+    held: Held<'a>,
+}
+
+/// What a request gives back when it is over.
+struct Held<'a> {
+    _entered: Entered,
+    _in_flight: InFlight,
+    _slot: SemaphorePermit<'a>,
 }

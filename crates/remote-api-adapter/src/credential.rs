@@ -1,14 +1,22 @@
 //! A provider's key, read again when it changes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use reqwest::header::HeaderValue;
 use service_runtime::secret::{ExposeSecret, Secret, SecretString};
+use tokio::time::Instant;
+
+/// How long a look at the file is good for. A look with every request took a twentieth of what a request costs.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The key of one provider.
 ///
-/// A file is looked at for each request (a status call of the file system, about a microsecond) and read again when it was
-/// written, so that a rotated key works at once; a provider that refuses the key causes one more reading.
+/// A file is looked at for the first request of each second and read again when it was written; a provider that refuses the
+/// key causes one more reading, so that a rotated key works at once even in between. A key that is missing is looked for by
+/// every request.
 #[derive(Debug)]
 pub(crate) struct Credential {
     secret: Secret,
@@ -38,6 +46,7 @@ impl std::fmt::Debug for Form {
 
 #[derive(Debug)]
 struct State {
+    looked: Instant,
     written: Option<Written>,
     /// The last reading.
     key: Result<Arc<Key>, String>,
@@ -86,7 +95,7 @@ impl Credential {
     fn of(secret: Secret, form: Form) -> Self {
         let written = written(&secret);
         let key = read(&secret, &form);
-        Self { secret, form, state: Mutex::new(State { written, key }) }
+        Self { secret, form, state: Mutex::new(State { looked: Instant::now(), written, key }) }
     }
 
     /// The key as it is now.
@@ -94,12 +103,20 @@ impl Credential {
     /// # Errors
     /// Why there is none, for people.
     pub(crate) fn current(&self) -> Result<Arc<Key>, String> {
-        let now = written(&self.secret);
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> Result<Arc<Key>, String> {
         let mut state = self.lock();
-        if now != state.written || state.key.is_err() {
-            // the status was taken first: a writing in between is seen the next time
-            state.written = now;
-            state.key = read(&self.secret, &self.form);
+        let is_missing = state.key.is_err();
+        if is_missing || now.saturating_duration_since(state.looked) >= LOOK {
+            state.looked = now;
+            // the status is taken first: a writing in between is seen with the next look
+            let written = written(&self.secret);
+            if is_missing || written != state.written {
+                state.written = written;
+                state.key = read(&self.secret, &self.form);
+            }
         }
         state.key.clone()
     }
@@ -157,14 +174,16 @@ mod tests {
     }
 
     #[test]
-    fn a_rotated_key_is_used_at_once_and_an_emptied_file_is_an_error() {
+    fn a_rotated_key_is_used_within_a_second_and_an_emptied_file_is_an_error() {
         let (_folder, path, credential) = secret();
         std::fs::write(&path, "first").unwrap();
-        credential.current().unwrap();
+        let start = Instant::now();
+        assert_eq!(credential.at(start).unwrap().expose(), "first", "a missing key is looked for each time");
         std::fs::write(&path, "the second").unwrap();
-        assert_eq!(credential.current().unwrap().expose(), "the second");
+        assert_eq!(credential.at(start + LOOK / 2).unwrap().expose(), "first");
+        assert_eq!(credential.at(start + LOOK).unwrap().expose(), "the second");
         std::fs::write(&path, "\n").unwrap();
-        assert!(credential.current().is_err());
+        assert!(credential.at(start + 2 * LOOK).is_err());
     }
 
     #[test]

@@ -16,6 +16,8 @@ mod attempt;
 pub mod config;
 mod connect;
 mod credential;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod jobs;
 mod metrics;
 mod network;

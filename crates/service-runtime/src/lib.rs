@@ -32,5 +32,9 @@ pub use secret::Secret;
 pub use shutdown::Shutdown;
 pub use tasks::Tasks;
 
+/// For every program that links this crate.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Version of the workspace, the same for all services.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

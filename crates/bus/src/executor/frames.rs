@@ -7,8 +7,9 @@ use wire::v1;
 /// Pieces that may wait for the bus before the executor has to.
 const PIECES_BUFFERED: usize = 256;
 
+/// Boxed, because a channel makes room for 32 at once, for every request.
 pub(super) enum Said {
-    Delta(v1::DeltaItem),
+    Delta(Box<v1::DeltaItem>),
     Phase(&'static str, u32),
 }
 
@@ -27,7 +28,7 @@ impl Frames {
     /// # Errors
     /// `Cancelled` when nobody wants the rest: stop.
     pub async fn delta(&self, item: v1::DeltaItem) -> Result<(), Fault> {
-        self.0.send(Said::Delta(item)).await.map_err(|_| gone())
+        self.0.send(Said::Delta(Box::new(item))).await.map_err(|_| gone())
     }
 
     /// [`Frames::delta`] from a thread that may block.
@@ -35,7 +36,7 @@ impl Frames {
     /// # Errors
     /// `Cancelled` when nobody wants the rest: stop.
     pub fn blocking_delta(&self, item: v1::DeltaItem) -> Result<(), Fault> {
-        self.0.blocking_send(Said::Delta(item)).map_err(|_| gone())
+        self.0.blocking_send(Said::Delta(Box::new(item))).map_err(|_| gone())
     }
 
     /// A piece of the answer, unless the way is full: the item comes back then.
@@ -43,8 +44,8 @@ impl Frames {
     /// # Errors
     /// The item, when 256 pieces wait already or nobody wants the rest.
     pub fn try_delta(&self, item: v1::DeltaItem) -> Result<(), v1::DeltaItem> {
-        self.0.try_send(Said::Delta(item)).map_err(|error| match error.into_inner() {
-            Said::Delta(item) => item,
+        self.0.try_send(Said::Delta(Box::new(item))).map_err(|error| match error.into_inner() {
+            Said::Delta(item) => *item,
             Said::Phase(..) => v1::DeltaItem::default(),
         })
     }

@@ -2,12 +2,13 @@
 
 use std::pin::pin;
 
+use bytes::Bytes;
 use domain::fault::{Code, Fault, Origin};
 use prost::Message;
 use tokio::{sync::mpsc, time::Instant};
 use wire::v1::{self, reply_frame::Kind};
 
-use super::{Attempt, CANCEL_GRACE, Executor, Frames, HEARTBEAT, frames::Said};
+use super::{Admitted, CANCEL_GRACE, Executor, Frames, HEARTBEAT, frames::Said};
 use crate::Bus;
 
 /// Numbers frames and publishes them.
@@ -19,22 +20,27 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    async fn send(&mut self, kind: Kind) {
-        let frame = v1::ReplyFrame { request_id: self.id.clone(), seq: self.seq, kind: Some(kind) };
-        let bytes = frame.encode_to_vec();
-        let sent = self.bus.publish_bytes(self.reply.to_owned(), bytes.into()).await;
-        match sent {
-            Ok(()) => self.seq += 1,
-            Err(error) => {
-                // too large for the bus: the caller has to hear of it, in a frame that fits
-                tracing::warn!(request_id = %self.id, %error, "a frame was not published");
-                let kind = Kind::Error(Fault::from(error).into());
-                let frame = v1::ReplyFrame { request_id: self.id.clone(), seq: self.seq, kind: Some(kind) };
-                if self.bus.publish_bytes(self.reply.to_owned(), frame.encode_to_vec().into()).await.is_ok() {
-                    self.seq += 1;
+    /// Encodes at once: the future holds bytes, and no frame, while the bus is behind.
+    fn send(&mut self, kind: Kind) -> impl Future<Output = ()> + Send {
+        let bytes = self.frame(kind);
+        async move {
+            match self.bus.publish_bytes(self.reply.to_owned(), bytes).await {
+                Ok(()) => self.seq += 1,
+                Err(error) => {
+                    // too large for the bus: the caller has to hear of it, in a frame that fits
+                    tracing::warn!(request_id = %self.id, %error, "a frame was not published");
+                    let bytes = self.frame(Kind::Error(Fault::from(error).into()));
+                    if self.bus.publish_bytes(self.reply.to_owned(), bytes).await.is_ok() {
+                        self.seq += 1;
+                    }
                 }
             }
         }
+    }
+
+    fn frame(&self, kind: Kind) -> Bytes {
+        let frame = v1::ReplyFrame { request_id: self.id.clone(), seq: self.seq, kind: Some(kind) };
+        frame.encode_to_vec().into()
     }
 }
 
@@ -44,15 +50,9 @@ pub(super) async fn refuse(bus: &Bus, reply: &str, id: String, seq: u64, fault: 
     Writer { bus, reply, id, seq }.send(Kind::Error(fault.into())).await;
 }
 
-/// Runs a request that has its slot.
-pub(super) async fn run<E: Executor>(
-    bus: &Bus,
-    executor: &E,
-    attempt: Attempt,
-    id: String,
-    reply: &str,
-    first_seq: u64,
-) {
+/// Runs a request that has its slot, and gives that back.
+pub(super) async fn run<E: Executor>(bus: &Bus, executor: &E, admitted: Admitted<'_>, reply: &str) {
+    let Admitted { attempt, id, first_seq, held: _held } = admitted;
     let mut writer = Writer { bus, reply, id, seq: first_seq };
     let (deadline, cancel) = (attempt.deadline, attempt.cancel.clone());
     let (frames, mut said) = Frames::new();
@@ -121,7 +121,7 @@ fn take(first: Said, said: &mut mpsc::Receiver<Said>, phase: &mut (&'static str,
     let mut next = Some(first);
     while let Some(this) = next {
         match this {
-            Said::Delta(item) => items.push(item),
+            Said::Delta(item) => items.push(*item),
             Said::Phase(name, percent) => *phase = (name, percent),
         }
         next = said.try_recv().ok();

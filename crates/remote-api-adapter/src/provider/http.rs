@@ -110,8 +110,10 @@ impl Transport {
         built.map_err(|error| self.failure(error))
     }
 
-    /// The body of a response, piece by piece.
-    pub(crate) fn body(&self, response: Response) -> Body {
+    /// The body of a response, piece by piece. Its headers go now: they lie in the connection's read buffer, which would be
+    /// kept for them, and another one made, as long as the answer lasts.
+    pub(crate) fn body(&self, mut response: Response) -> Body {
+        drop(std::mem::take(response.headers_mut()));
         Body { transport: self.clone(), response, seen: 0, bytes_max: STREAM_BYTES_MAX }
     }
 

@@ -36,13 +36,13 @@ impl Refusal<'_> {
     /// The fault for the caller. `provider` is its configured name, `key` what must not be repeated.
     pub(crate) fn into_failure(self, provider: &str, key: Option<&str>) -> Failure {
         let (code, origin, retryable, transient) = self.meaning();
-        let named = name(if self.code.is_empty() { self.kind } else { self.code });
+        let named = name(if self.code.is_empty() { self.kind } else { self.code }, key);
         let status = self.status.map(|status| format!(" {status}")).unwrap_or_default();
         let text = scrub(self.message, key);
         let text = if text.is_empty() { "no explanation" } else { &text };
         let mut fault = Fault::new(code, origin, retryable, format!("{provider} answered{status}: {text}"));
         if matches!(code, Code::InvalidArgument | Code::Unsupported) {
-            fault.field = name(self.param);
+            fault.field = name(self.param, key);
         }
         fault.provider_code = match self.status {
             Some(status) if named.is_empty() => status.to_string(),
@@ -123,10 +123,16 @@ impl Refusal<'_> {
     }
 }
 
-/// A word that may stand in a log and a label: letters, digits, `_`, `-`, `.`, `[`, `]`.
-fn name(text: &str) -> String {
+/// A word that may stand in a log and a label: letters, digits, `_`, `-`, `.`, `[`, `]`; `redacted` for one that holds a key.
+fn name(text: &str, key: Option<&str>) -> String {
     let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']');
-    text.chars().filter(plain).take(NAME_MAX).collect()
+    let named: String = text.chars().filter(plain).collect();
+    // what the filter leaves of a key is still most of it
+    let key: String = key.unwrap_or_default().chars().filter(plain).collect();
+    if looks_like_key(&named) || (!key.is_empty() && named.contains(&key)) {
+        return "redacted".to_owned();
+    }
+    named.chars().take(NAME_MAX).collect()
 }
 
 /// A provider's text without keys and control characters, at most [`TEXT_MAX`] characters long.

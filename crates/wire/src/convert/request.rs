@@ -1,6 +1,6 @@
 //! Requests.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use domain::{
     fault::{Code, Fault, Origin},
@@ -33,8 +33,8 @@ impl Limits {
     pub const DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 }
 
-fn expect(field: impl Into<String>, value: impl std::fmt::Display, expected: &str) -> Fault {
-    let field = field.into();
+fn expect(field: impl Display, value: impl Display, expected: &str) -> Fault {
+    let field = field.to_string();
     let message = format!("{field} is {value}, expected {expected}");
     Fault::invalid(field, message)
 }
@@ -49,7 +49,9 @@ fn in_range(field: &str, value: Option<f32>, low: f32, high: f32) -> Result<Opti
 }
 
 /// An object's JSON text, or nothing. Only the outside is looked at: what is inside is the provider's business.
-fn json_object(field: &str, text: String) -> Result<String, Fault> {
+///
+/// Paths are written only into faults: `format_args!` costs nothing where there is none.
+fn json_object(field: impl Display, text: String) -> Result<String, Fault> {
     let inside = text.trim();
     if inside.is_empty() || (inside.starts_with('{') && inside.ends_with('}')) {
         return Ok(text);
@@ -138,7 +140,7 @@ fn sampling(wire: v1::Sampling) -> Result<Sampling, Fault> {
     })
 }
 
-fn part(wire: v1::ContentPart, field: &str) -> Result<Part, Fault> {
+fn part(wire: v1::ContentPart, field: &dyn Display) -> Result<Part, Fault> {
     let content = match wire.part {
         Some(v1::content_part::Part::Text(text)) => PartContent::Text(text),
         Some(v1::content_part::Part::ImageUrl(image)) => {
@@ -148,7 +150,7 @@ fn part(wire: v1::ContentPart, field: &str) -> Result<Part, Fault> {
             {
                 let start: String = image.url.chars().take(40).collect();
                 return Err(expect(
-                    format!("{field}.image_url.url"),
+                    format_args!("{field}.image_url.url"),
                     format!("{start:?}"),
                     "an http(s) or data URL",
                 ));
@@ -162,7 +164,7 @@ fn part(wire: v1::ContentPart, field: &str) -> Result<Part, Fault> {
 }
 
 fn message(wire: v1::Message, index: usize) -> Result<Message, Fault> {
-    let field = format!("messages[{index}]");
+    let field = format_args!("messages[{index}]");
     let role = match v1::Role::try_from(wire.role) {
         Ok(v1::Role::System) => Role::System,
         Ok(v1::Role::Developer) => Role::Developer,
@@ -171,18 +173,18 @@ fn message(wire: v1::Message, index: usize) -> Result<Message, Fault> {
         Ok(v1::Role::Tool) => Role::Tool,
         Ok(v1::Role::Unspecified) | Err(_) => {
             return Err(expect(
-                format!("{field}.role"),
+                format_args!("{field}.role"),
                 wire.role,
                 "system, developer, user, assistant or tool",
             ));
         }
     };
     if wire.content.is_empty() && wire.tool_calls.is_empty() {
-        return Err(expect(format!("{field}.content"), "empty", "at least one part"));
+        return Err(expect(format_args!("{field}.content"), "empty", "at least one part"));
     }
     if role == Role::Tool && wire.tool_call_id.is_empty() {
         return Err(expect(
-            format!("{field}.tool_call_id"),
+            format_args!("{field}.tool_call_id"),
             "empty",
             "the id of the call this message answers",
         ));
@@ -191,14 +193,14 @@ fn message(wire: v1::Message, index: usize) -> Result<Message, Fault> {
         .content
         .into_iter()
         .enumerate()
-        .map(|(at, content)| part(content, &format!("{field}.content[{at}]")))
+        .map(|(at, content)| part(content, &format_args!("{field}.content[{at}]")))
         .collect();
     let tool_calls: Result<Vec<_>, Fault> = wire
         .tool_calls
         .into_iter()
         .enumerate()
         .map(|(at, call)| {
-            let extra_json = json_object(&format!("{field}.tool_calls[{at}]"), call.extra_json)?;
+            let extra_json = json_object(format_args!("{field}.tool_calls[{at}]"), call.extra_json)?;
             Ok(ToolCall { id: call.id, name: call.name, arguments_json: call.arguments_json, extra_json })
         })
         .collect();
@@ -208,7 +210,7 @@ fn message(wire: v1::Message, index: usize) -> Result<Message, Fault> {
         tool_calls: tool_calls?,
         tool_call_id: wire.tool_call_id,
         name: wire.name,
-        extra_json: json_object(&field, wire.extra_json)?,
+        extra_json: json_object(field, wire.extra_json)?,
     })
 }
 
@@ -217,13 +219,13 @@ fn tool(wire: v1::Tool, index: usize) -> Result<Tool, Fault> {
     if wire.name.is_empty() || wire.name.len() > 64 || !wire.name.chars().all(plain) {
         let start: String = wire.name.chars().take(80).collect();
         return Err(expect(
-            format!("tools[{index}].name"),
+            format_args!("tools[{index}].name"),
             format!("{start:?}"),
             "1 to 64 letters, digits, `-` or `_`",
         ));
     }
     Ok(Tool {
-        parameters_json: json_object(&format!("tools[{index}].parameters"), wire.parameters_json)?,
+        parameters_json: json_object(format_args!("tools[{index}].parameters"), wire.parameters_json)?,
         name: wire.name,
         description: wire.description,
         strict: wire.strict,

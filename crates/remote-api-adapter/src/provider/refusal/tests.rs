@@ -112,3 +112,13 @@ fn the_wait_is_read_in_each_of_its_forms() {
         );
     }
 }
+
+#[test]
+fn a_key_in_a_code_or_a_field_is_not_repeated() {
+    let key = "canary/4711+key";
+    for code in [key, "bad canary4711key!", "sk-other-4711"] {
+        let refusal = Refusal { status: Some(400), code, param: code, message: "no", ..Refusal::default() };
+        let fault = refusal.into_failure("acme", Some(key)).fault;
+        assert_eq!((fault.provider_code.as_str(), fault.field.as_str()), ("redacted", "redacted"), "{code}");
+    }
+}
