@@ -8,6 +8,7 @@ pub mod fake_upstream;
 pub mod http;
 pub mod nats;
 pub mod port;
+pub mod service_account;
 pub mod system;
 pub mod upstream;
 pub mod wait;

@@ -12,6 +12,8 @@ use crate::upstream::problem::Problem;
 use crate::upstream::world::World;
 use crate::upstream::{Script, Trouble, read};
 
+/// Versions of the API. The second one refuses all sampling parameters.
+const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
 const MESSAGES: &str = "/v1/messages";
 const MODELS: &str = "/v1/models";
 
@@ -19,18 +21,22 @@ pub(super) struct Anthropic;
 
 impl Format for Anthropic {
     fn admits(&self, call: &Call<'_>, world: &World) -> bool {
-        world.key().is_none_or(|key| call.header("x-api-key") == Some(key))
+        world.key().is_none_or(|key| call.header("x-api-key").or(call.bearer()) == Some(key))
     }
 
     fn asked(&self, call: &Call<'_>) -> Result<Option<Asked>, Problem> {
-        if call.header("anthropic-version").is_none() {
-            return Err(Problem::invalid("anthropic-version: header is required"));
+        let version = call
+            .header("anthropic-version")
+            .ok_or_else(|| Problem::invalid("anthropic-version: header is required"))?;
+        if !VERSIONS.contains(&version) {
+            let message = format!("anthropic-version: {version:?} is not a valid version");
+            return Err(Problem::invalid(message));
         }
         match (call.method.as_str(), call.path) {
             ("POST", MESSAGES) => {
                 let body = read::body(call.body)?;
                 let fields = read::Fields::of(&body, "")?;
-                Ok(Some(Asked::Chat(Box::new(request::asked(&fields)?))))
+                Ok(Some(Asked::Chat(Box::new(request::asked(&fields, version)?))))
             }
             ("GET", MODELS) => Ok(None),
             _ => Err(call.unknown()),

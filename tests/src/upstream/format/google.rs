@@ -56,8 +56,42 @@ impl Google {
         if call.method != hyper::Method::POST {
             return Err(call.unknown());
         }
-        read::body(call.body)
+        Ok(camel_case(read::body(call.body)?))
     }
+}
+
+/// Values whose keys are the caller's own.
+const FREE: [&str; 8] = [
+    "args",
+    "response",
+    "parameters",
+    "parametersJsonSchema",
+    "responseSchema",
+    "responseJsonSchema",
+    "_responseJsonSchema",
+    "labels",
+];
+
+/// Google takes each field by two names, and its own SDK mixes them; from here on there is one.
+fn camel_case(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(fields.into_iter().map(renamed).collect()),
+        Value::Array(list) => list.into_iter().map(camel_case).collect(),
+        other => other,
+    }
+}
+
+fn renamed((name, value): (String, Value)) -> (String, Value) {
+    let (lead, rest) = name.split_at(usize::from(name.starts_with('_')));
+    let mut words = rest.split('_');
+    let mut camel = [lead, words.next().unwrap_or_default()].concat();
+    for word in words {
+        let (first, rest) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
+        camel.push_str(&first.to_ascii_uppercase());
+        camel.push_str(rest);
+    }
+    let value = if FREE.contains(&camel.as_str()) { value } else { camel_case(value) };
+    (camel, value)
 }
 
 /// What follows `projects/<project>/locations/<location>/publishers/google/`, if the first two are named.
@@ -163,6 +197,10 @@ fn refusal(problem: &Problem, retry_after_s: Option<u64>, house: House) -> Refus
         let usage = json!({"promptTokenCount": 4, "totalTokenCount": 4});
         let body = json!({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": usage});
         return Refusal::new(problem, StatusCode::OK.as_u16(), body);
+    }
+    if token::FIELDS.contains(&problem.field.as_str()) {
+        let body = json!({"error": "invalid_grant", "error_description": problem.message});
+        return Refusal::new(problem, StatusCode::BAD_REQUEST.as_u16(), body);
     }
     let (status, name, usual) = words(problem.trouble, house);
     let message = problem.message_or(usual);

@@ -18,9 +18,6 @@ const FIELDS: [&str; 20] = [
     "metadata",
     "stop_sequences",
     "stream",
-    "temperature",
-    "top_k",
-    "top_p",
     "tools",
     "tool_choice",
     "thinking",
@@ -31,10 +28,16 @@ const FIELDS: [&str; 20] = [
     "cache_control",
     "mcp_servers",
     "context_management",
+    "inference_geo",
+    "diagnostics",
+    "speed",
 ];
+/// Fields that only the first version of the API has.
+const SAMPLING: [&str; 3] = ["temperature", "top_k", "top_p"];
 
-pub(super) fn asked(fields: &Fields<'_>) -> Result<Chat, Problem> {
-    fields.only(&FIELDS)?;
+pub(super) fn asked(fields: &Fields<'_>, version: &str) -> Result<Chat, Problem> {
+    let more: &[&str] = if version == "2023-06-01" { &SAMPLING } else { &[] };
+    fields.only(&[FIELDS.as_slice(), more].concat())?;
     let mut chat = Chat { model: fields.must_text("model")?.to_owned(), ..Chat::default() };
     system(&mut chat, fields)?;
     for message in fields.objects("messages")? {

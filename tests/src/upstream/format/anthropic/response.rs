@@ -23,6 +23,7 @@ fn usage(usage: &Usage, output: u64) -> Value {
         "cache_creation_input_tokens": usage.cache_write,
         "cache_read_input_tokens": usage.cached,
         "output_tokens": output,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning},
         "service_tier": "standard",
     })
 }
@@ -99,7 +100,10 @@ pub(super) fn stream(answer: &Answer) -> Streamed {
         index += 1;
     }
     let ended = json!({"stop_reason": reason(answer.finish), "stop_sequence": null});
-    let used = json!({"output_tokens": answer.usage.output});
+    let used = json!({
+        "output_tokens": answer.usage.output,
+        "output_tokens_details": {"thinking_tokens": answer.usage.reasoning},
+    });
     pieces.push(event("message_delta", json!({"delta": ended, "usage": used})));
     pieces.push(event("message_stop", json!({})));
     let error = json!({"error": {"type": "overloaded_error", "message": "Overloaded"}});

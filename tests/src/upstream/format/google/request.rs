@@ -110,7 +110,12 @@ fn take(turn: &mut Turn, part: &Fields<'_>) -> Result<(), Problem> {
         let is_thought = part.flag("thought")? == Some(true);
         if is_thought { &mut turn.reasoning } else { &mut turn.text }.push_str(text);
     } else if let Some(data) = part.object("inlineData")? {
-        turn.images.push(picture("contents", Some(data.must_text("mimeType")?), data.must_text("data")?)?);
+        turn.images.push(picture(
+            "contents",
+            Some(data.must_text("mimeType")?),
+            // both alphabets are base64 to Google
+            &data.must_text("data")?.replace('-', "+").replace('_', "/"),
+        )?);
     } else if let Some(file) = part.object("fileData")? {
         turn.images.push(file.must_text("fileUri")?.to_owned());
     } else if let Some(call) = part.object("functionCall")? {

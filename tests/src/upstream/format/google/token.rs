@@ -14,6 +14,10 @@ use crate::upstream::read::{self, Fields};
 use crate::upstream::world::World;
 
 const GRANT: &str = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
+/// The endpoint's public name: Google's own library says this whatever the key file has as `token_uri`.
+const AUDIENCE: &str = "https://oauth2.googleapis.com/token";
+/// The fields of a request for a token; errors about them are OAuth's (RFC 6749, 5.2).
+pub(super) const FIELDS: [&str; 2] = ["grant_type", "assertion"];
 const LIFE_S: u64 = 3_600;
 
 /// Who may have tokens.
@@ -56,8 +60,12 @@ impl ServiceAccount {
             .map_err(|_| wrong("signature"))?;
         let claims = read::body(&decode(claims)?)?;
         let claims = Fields::of(&claims, "")?;
-        if claims.must_text("iss")? != self.email || claims.must_text("aud")? != self.token_uri {
-            return Err(wrong("iss or aud"));
+        let audience = claims.must_text("aud")?;
+        if audience != self.token_uri && audience != AUDIENCE {
+            return Err(wrong("aud"));
+        }
+        if claims.must_text("iss")? != self.email {
+            return Err(wrong("iss"));
         }
         if !claims.must_text("scope")?.contains("https://www.googleapis.com/auth/cloud-platform") {
             return Err(wrong("scope"));
