@@ -11,12 +11,23 @@ use crate::{
     row::Row,
 };
 
-/// Bytes between two cuts, except near the end, where every byte counts.
-const STRIDE: usize = 17;
+/// Bytes between two cuts of a stream, except near its end: there, and in an answer in one body, every byte counts.
+const STRIDE: usize = 7;
+
+/// No format says that much in fewer bytes.
+const EVENT_MIN: usize = 200;
 
 async fn answer(fixture: &Fixture, row: &Row, stream: bool) -> Result<Answer, (Fault, Answer)> {
     let (_, reply) = fixture.open(row.name, "chat", generate(&hello(), stream)).await;
     Answer::read(reply).await
+}
+
+/// What an answer came to, in a line.
+fn told(outcome: &Result<Answer, (Fault, Answer)>) -> String {
+    match outcome {
+        Ok(answer) => format!("{:?}", answer.canonical()),
+        Err((fault, answer)) => format!("{fault} ({:?}) after {:?}", fault.origin, answer.text),
+    }
 }
 
 /// What is wrong with how a provider's malformed answers were read.
@@ -37,7 +48,7 @@ pub(crate) async fn garbage(fixture: &Fixture, row: &Row) -> Vec<String> {
                 }
             };
             if !right {
-                wrong.push(format!("{}, {garbage:?}, streamed {stream}: {outcome:?}", row.name));
+                wrong.push(format!("{}, {garbage:?}, streamed {stream}: {}", row.name, told(&outcome)));
             }
         }
     }
@@ -57,7 +68,7 @@ fn rich() -> Say {
 /// What is wrong with how a provider's cut answers were read.
 pub(crate) async fn cuts(fixture: &Fixture, row: &Row) -> Vec<String> {
     let mut wrong = Vec::new();
-    for stream in [true, false] {
+    for (stream, stride) in [(true, STRIDE), (false, 1)] {
         fixture.play(row, Script { say: Some(rich()), ..Script::default() }).await;
         let whole = match answer(fixture, row, stream).await {
             Ok(answer) => answer.canonical(),
@@ -66,21 +77,25 @@ pub(crate) async fn cuts(fixture: &Fixture, row: &Row) -> Vec<String> {
                 continue;
             }
         };
-        let mut kept = 0;
+        let (mut kept, mut tried) = (0, 1);
         while !cut(fixture, row, stream, kept, &whole, &mut wrong).await {
-            kept += STRIDE;
+            kept += stride;
+            tried += 1;
         }
         let mut ended = None;
-        for near in kept.saturating_sub(STRIDE)..=kept {
+        for near in kept.saturating_sub(stride)..=kept {
             let is_whole = cut(fixture, row, stream, near, &whole, &mut wrong).await;
+            tried += 1;
             if is_whole && ended.is_none() {
                 ended = Some(near);
             } else if !is_whole && let Some(ended) = ended {
                 wrong.push(format!("{}: whole after {ended} bytes, but not after {near}", row.name));
             }
         }
-        if kept == 0 {
-            wrong.push(format!("{}, streamed {stream}: whole after no byte at all", row.name));
+        let whole_from = ended.unwrap_or_default();
+        println!("{}, streamed {stream}: cut {tried} times, whole after {whole_from} bytes", row.name);
+        if whole_from < EVENT_MIN {
+            wrong.push(format!("{}, streamed {stream}: whole after {whole_from} bytes", row.name));
         }
     }
     wrong
@@ -109,7 +124,7 @@ async fn cut(
         }
     };
     if !right {
-        wrong.push(format!("{}, streamed {stream}, cut after {kept} bytes: {outcome:?}", row.name));
+        wrong.push(format!("{}, streamed {stream}, cut after {kept} bytes: {}", row.name, told(&outcome)));
     }
     outcome.is_ok()
 }

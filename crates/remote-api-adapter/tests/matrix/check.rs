@@ -134,18 +134,28 @@ impl On<'_> {
     async fn generate(&self, stream: bool) -> Checked {
         // what comes at once may travel with the end
         self.play(Script { chunk_delay_ms: 10, ..Script::default() }).await;
-        let answer = self.answer("chat", question::generate(&hello(), stream)).await?;
+        self.plain(&hello(), &hello_as_asked(), stream).await?;
+        let mut expected = hello_as_asked();
+        expected.sampling.stop = vec![question::STOP.to_owned()];
+        match self.plain(&question::with_stop(hello()), &expected, stream).await {
+            Err(Outcome::Refused(reason)) => Err(Outcome::PassBut(reason)),
+            other => other,
+        }
+    }
+
+    async fn plain(&self, request: &v1::GenerateRequest, expected: &Chat, stream: bool) -> Checked {
+        let answer = self.answer("chat", question::generate(request, stream)).await?;
         same("the answer", &answer.canonical(), &plain())?;
         let usage = answer.usage();
         must("the usage is the provider's", !usage.estimated)?;
         // a dollar for a million tokens in, two for a million out
         same("the cost", &answer.end.cost_picodollars, &(5 * 1_000_000 + 8 * 2_000_000))?;
-        must("the provider is named", !answer.end.model.is_empty())?;
+        must("the provider's model is named", !answer.end.model.is_empty())?;
         must("a stream comes in pieces, and nothing else does", (answer.frames > 1) == stream)?;
         let asked = self.asked().await?;
         same("the model", &asked.model.as_str(), &self.row.chat)?;
         same("stream", &asked.stream, &stream)?;
-        same("what was asked", &in_common(asked), &hello_as_asked())
+        same("what was asked", &in_common(asked), expected)
     }
 
     async fn tools(&self) -> Checked {

@@ -57,7 +57,7 @@ pub(crate) struct Place {
 
 pub(crate) struct Fixture {
     _nats: Nats,
-    pub(crate) adapter: Child,
+    adapter: Child,
     bus: Bus,
     places: Vec<(&'static str, Place)>,
     client: http::Client,
@@ -187,6 +187,13 @@ impl Fixture {
         requests.into_iter().filter_map(|request| request.asked).collect()
     }
 
+    /// The most memory that the adapter has had at once, bytes.
+    pub(crate) fn memory_max(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.adapter.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
+    }
+
     pub(crate) async fn stats(&self, row: &Row) -> Stats {
         let answer = self.client.get(&self.control(row, "/stats")).await.unwrap();
         serde_json::from_slice(&answer.body).unwrap()
@@ -222,10 +229,13 @@ async fn far_side(row: &Row, folder: &Path, tasks: &mut JoinSet<()>) -> Place {
 
 const CHAT: &str = r#"["generate", "translate", "tools", "vision", "json_schema", "reasoning"]"#;
 
+/// Further settings of every provider. A question is put once, however the last one ended.
+const CALM: &str = "retry = { retries_max = 0 }";
+
 fn provider(row: &Row, place: &Place, name: &str) -> String {
     let settings = (row.settings)(place);
     format!(
-        "[[remote-api-adapter.providers]]\nname = \"{name}\"\nkind = \"{}\"\nallow_private = true\nretry = {{ retries_max = 0 }}\n{settings}\n",
+        "[[remote-api-adapter.providers]]\nname = \"{name}\"\nkind = \"{}\"\nallow_private = true\n{CALM}\n{settings}\n",
         row.kind,
     )
 }

@@ -28,6 +28,8 @@ use crate::{
 
 /// Rows that are asked at once.
 const AT_ONCE: usize = 4;
+/// Memory that the adapter may take for malformed answers, a build without optimisation included.
+const MEMORY_MAX: u64 = 256 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_provider_answers_alike_or_says_why_not() {
@@ -66,6 +68,8 @@ async fn no_malformed_answer_passes_for_a_whole_one() {
     let tried = stream::iter(ROWS.iter().map(|row| broken::garbage(&fixture, row)));
     let told: Vec<Vec<String>> = tried.buffered(AT_ONCE).collect().await;
     assert!(told.iter().all(Vec::is_empty), "{}", told.concat().join("\n"));
+    let memory = fixture.memory_max();
+    assert!(memory < MEMORY_MAX, "lines and frames of 10 MiB took {memory} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -77,11 +77,19 @@ pub(crate) fn hello() -> v1::GenerateRequest {
         sampling: Some(v1::Sampling {
             max_tokens: Some(BOUND),
             temperature: Some(0.5),
-            stop: vec!["END".to_owned()],
             ..Default::default()
         }),
         ..Default::default()
     }
+}
+
+/// A text that ends an answer.
+pub(crate) const STOP: &str = "END";
+
+/// The request with [`STOP`], which not every interface has a field for.
+pub(crate) fn with_stop(mut request: v1::GenerateRequest) -> v1::GenerateRequest {
+    request.sampling.get_or_insert_default().stop = vec![STOP.to_owned()];
+    request
 }
 
 /// [`hello`] as it has to arrive, in no provider's words.
@@ -92,7 +100,6 @@ pub(crate) fn hello_as_asked() -> upstream::Chat {
         sampling: upstream::AskedSampling {
             max_tokens: Some(u64::from(BOUND)),
             temperature: Some(0.5),
-            stop: vec!["END".to_owned()],
             ..Default::default()
         },
         ..Default::default()
