@@ -51,6 +51,12 @@ async fn upstream(key: String, model: String, chunks: usize, chunk_delay_ms: u64
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port")?;
     writeln!(std::io::stdout(), "{}", serde_json::json!({"listening": listener.local_addr()?.to_string()}))?;
     let script = e2e::upstream::Script { chunks, chunk_delay_ms, ..Default::default() };
-    let options = e2e::upstream::Options { key: Some(key), models: vec![model], record_max: 0, script };
+    let options = e2e::upstream::Options {
+        key: Some(key),
+        models: vec![model],
+        record_max: 0,
+        script,
+        ..Default::default()
+    };
     e2e::upstream::serve(listener, options).await.context("the listener broke")
 }

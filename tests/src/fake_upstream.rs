@@ -1,6 +1,6 @@
 //! The provider on the far side, as a process: see [`crate::upstream`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const START_MAX: Duration = Duration::from_secs(20);
 pub struct Options {
     /// See [`crate::upstream::Options::key`].
     pub key: Option<String>,
+    /// See [`crate::upstream::Options::service_account`].
+    pub service_account: Option<PathBuf>,
     /// See [`crate::upstream::Options::models`]; empty takes the default.
     pub models: Vec<String>,
     /// Port; 0 takes a free one.
@@ -60,6 +62,9 @@ impl FakeUpstream {
         command.args(["--listen", &format!("127.0.0.1:{}", options.port)]);
         command.args(options.key.iter().flat_map(|key| ["--key", key]));
         command.args(options.models.iter().flat_map(|model| ["--model", model]));
+        if let Some(file) = &options.service_account {
+            command.arg("--service-account").arg(file);
+        }
         // Read once, at the start.
         let folder = tempfile::tempdir().context("cannot make a folder for the script")?;
         let script = folder.path().join("script.json");

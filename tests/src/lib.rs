@@ -1,7 +1,7 @@
 //! What the end-to-end tests and the benchmark stand on: real processes, started on free ports and gone afterwards.
 //!
 //! Nothing here stands in for a part of the product. The one thing that is played is the provider on the far side of the
-//! Internet, by [`upstream`], which is a server process of its own and speaks OpenAI's wire format.
+//! Internet, by [`upstream`], which is a server process of its own and speaks the providers' wire formats.
 
 pub mod child;
 pub mod fake_upstream;
@@ -9,6 +9,7 @@ pub mod http;
 pub mod job_upstream;
 pub mod nats;
 pub mod port;
+pub mod service_account;
 pub mod system;
 pub mod upstream;
 pub mod wait;

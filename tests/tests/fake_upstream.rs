@@ -330,3 +330,55 @@ async fn models_are_listed_to_those_with_a_key() {
         models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["a", "b"]);
 }
+
+#[tokio::test]
+async fn one_question_in_two_formats_is_understood_alike_and_no_key_is_kept() {
+    let options = Options { key: Some("right-key".into()), models: vec!["m".into()], ..Options::default() };
+    let upstream = FakeUpstream::start_with(options).await.unwrap();
+    let client = Client::default()
+        .with_header("x-api-key", "right-key")
+        .unwrap()
+        .with_header("anthropic-version", "2023-06-01")
+        .unwrap();
+    let anthropic = json!({
+        "model": "m", "max_tokens": 50, "system": "brief", "messages": [{"role": "user", "content": "hello there"}],
+    });
+    let address = format!("{}/anthropic/v1/messages", upstream.url());
+    let answer = client.post(&address, &anthropic).await.unwrap().json().unwrap();
+    assert_eq!(answer["content"][0]["text"], WHOLE_TEXT);
+    let google = json!({
+        "system_instruction": {"parts": [{"text": "brief"}]},
+        "contents": [{"role": "user", "parts": [{"text": "hello there"}]}],
+        "generationConfig": {"maxOutputTokens": 50},
+    });
+    let client = Client::default().with_header("x-goog-api-key", "right-key").unwrap();
+    let address = format!("{}/gemini/v1beta/models/m:generateContent", upstream.url());
+    let answer = client.post(&address, &google).await.unwrap().json().unwrap();
+    assert_eq!(answer["candidates"][0]["content"]["parts"][0]["text"], WHOLE_TEXT);
+
+    let recorded = upstream.requests().await.unwrap();
+    assert_eq!(recorded[0].asked, recorded[1].asked);
+    assert!(recorded.iter().all(|request| request.asked.is_some() && request.authorization));
+    assert!(!format!("{recorded:?}").contains("right-key"));
+}
+
+#[tokio::test]
+async fn a_field_that_the_provider_does_not_know_is_refused_by_name() {
+    let options = Options { models: vec!["m".into()], ..Options::default() };
+    let upstream = FakeUpstream::start_with(options).await.unwrap();
+    let client = Client::default().with_header("anthropic-version", "2026-10-21").unwrap();
+    let cases = [
+        (
+            "/anthropic/v1/messages",
+            json!({"model": "m", "max_tokens": 9, "temperature": 1, "messages": []}),
+            "temperature",
+        ),
+        ("/gemini/v1beta/models/m:generateContent", json!({"contents": [], "seed": 1}), "seed"),
+        ("/bedrock/model/m/converse", json!({"messages": [], "seed": 1}), "seed"),
+    ];
+    for (path, request, field) in cases {
+        let answer = client.post(&format!("{}{path}", upstream.url()), &request).await.unwrap();
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(answer.text().contains(field), "{path}: {}", answer.text());
+    }
+}

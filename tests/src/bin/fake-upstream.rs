@@ -9,7 +9,7 @@ use clap::Parser;
 use e2e::upstream::{Options, Script, serve};
 use tokio::net::TcpListener;
 
-/// A server that speaks OpenAI's HTTP wire format and misbehaves as told.
+/// A server that speaks the HTTP wire formats of the providers and misbehaves as told.
 #[derive(Parser)]
 struct Arguments {
     /// Address to listen on; port 0 takes a free one.
@@ -18,6 +18,9 @@ struct Arguments {
     /// Key that callers must show; without it everybody is served.
     #[arg(long)]
     key: Option<String>,
+    /// Key file of the service account that may have tokens.
+    #[arg(long)]
+    service_account: Option<PathBuf>,
     /// Model to offer; repeat for several.
     #[arg(long = "model")]
     models: Vec<String>,
@@ -31,7 +34,11 @@ struct Arguments {
 
 impl Arguments {
     fn options(&self) -> anyhow::Result<Options> {
-        let mut options = Options { key: self.key.clone(), ..Options::default() };
+        let mut options = Options {
+            key: self.key.clone(),
+            service_account: self.service_account.clone(),
+            ..Options::default()
+        };
         if !self.models.is_empty() {
             options.models.clone_from(&self.models);
         }

@@ -11,9 +11,8 @@ use tokio::time::Sleep;
 
 use super::record::InFlight;
 
-/// Stands in a rendered answer where each reply gets its own id.
-pub(super) const ID_PLACEHOLDER: &str = "chatcmpl-0000000000000000";
-const ID_PREFIX_BYTES: usize = "chatcmpl-".len();
+/// Stands in a rendered answer where each reply gets the digits of its own id.
+pub(super) const ID_DIGITS: &str = "0000000000000000";
 
 /// Bytes that are flushed together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +25,13 @@ pub(super) struct Piece {
 impl Piece {
     pub(super) fn new(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let placeholder = ID_PLACEHOLDER.as_bytes();
-        let id_at = bytes.windows(placeholder.len()).position(|window| window == placeholder);
-        Self { bytes, id_at: id_at.map(|at| at + ID_PREFIX_BYTES) }
+        let id_at = bytes.windows(ID_DIGITS.len()).position(|window| window == ID_DIGITS.as_bytes());
+        Self { bytes, id_at }
+    }
+
+    /// Bytes that stay as they are, because a checksum covers them.
+    pub(super) fn sealed(bytes: impl Into<Bytes>) -> Self {
+        Self { bytes: bytes.into(), id_at: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -202,7 +205,7 @@ mod tests {
 
     #[test]
     fn every_reply_gets_an_id_of_its_own() {
-        let piece = Piece::new(format!("{{\"id\":\"{ID_PLACEHOLDER}\"}}"));
+        let piece = Piece::new(format!("{{\"id\":\"chatcmpl-{ID_DIGITS}\"}}"));
         assert_eq!(piece.with_id(0x2a), "{\"id\":\"chatcmpl-000000000000002a\"}");
         assert_eq!(Piece::new("data: [DONE]").with_id(7), "data: [DONE]");
     }

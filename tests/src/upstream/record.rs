@@ -5,30 +5,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::asked::Asked;
+use super::format::resolve;
+use super::server::called;
+
+/// Headers that show a key.
+const KEYS: [&str; 4] = ["authorization", "api-key", "x-api-key", "x-goog-api-key"];
 
 /// A request as it arrived.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {
     /// HTTP method.
     pub method: String,
+    /// The provider that was called, as the address names it.
+    pub provider: String,
     /// Path and query.
     pub path: String,
-    /// Headers by lower-case name, repeated ones joined with `, `; without `authorization`.
+    /// Headers by lower-case name, repeated ones joined with `, `; without those that show a key.
     pub headers: BTreeMap<String, String>,
-    /// Whether there was an `Authorization` header. Its value is not kept.
+    /// Whether there was a header that shows a key. Its value is not kept.
     pub authorization: bool,
     /// The body: as JSON where it is JSON, else as a string.
     pub body: Value,
+    /// What it asks for, in no provider's words; absent where it asks no model, or makes no sense.
+    pub asked: Option<Asked>,
 }
 
 /// Counts since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Requests to `/v1/…`.
+    /// Requests to a provider.
     pub requests: u64,
     /// Requests whose answer was sent whole, or as far as the script goes.
     pub answered: u64,
@@ -152,7 +162,7 @@ impl Log {
 
 fn recorded(head: &Parts, body: &Bytes) -> Recorded {
     let mut headers = BTreeMap::<String, String>::new();
-    for (name, value) in head.headers.iter().filter(|(name, _)| *name != AUTHORIZATION) {
+    for (name, value) in head.headers.iter().filter(|(name, _)| !KEYS.contains(&name.as_str())) {
         let value = String::from_utf8_lossy(value.as_bytes());
         headers
             .entry(name.as_str().to_owned())
@@ -162,12 +172,15 @@ fn recorded(head: &Parts, body: &Bytes) -> Recorded {
             })
             .or_insert_with(|| value.into_owned());
     }
+    let (format, call) = called(head, body);
     Recorded {
         method: head.method.to_string(),
+        provider: resolve(head.uri.path()).1.to_owned(),
         path: head.uri.to_string(),
         headers,
-        authorization: head.headers.contains_key(AUTHORIZATION),
+        authorization: KEYS.iter().any(|name| head.headers.contains_key(*name)),
         body: serde_json::from_slice(body)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned())),
+        asked: format.asked(&call).ok().flatten(),
     }
 }

@@ -1,16 +1,23 @@
 //! What the server is told to do.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Garbage;
+use super::answer::Finish;
+use super::{Garbage, Trouble};
 
 /// Behaviour, in JSON. Everything absent is as a healthy provider does it; unknown fields are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Script {
-    /// HTTP status; 400 and above answer an error in OpenAI's shape.
+    /// HTTP status; 400 and above answer an error in the format's shape.
     pub status: Option<u16>,
+    /// The error to answer with, in the format's words and, unless `status` is there, with the format's status for it.
+    pub error: Option<Trouble>,
+    /// Further headers of the answer.
+    pub headers: BTreeMap<String, String>,
     /// `Retry-After` header: seconds, or any text such as an HTTP date.
     pub retry_after: Option<RetryAfter>,
     /// Sent in place of the answer: a string as it is, anything else as JSON.
@@ -21,8 +28,12 @@ pub struct Script {
     pub chunk_delay_ms: u64,
     /// Pieces of text of a reply; a request's own `max_tokens` still cuts it.
     pub chunks: usize,
+    /// What the model says in place of the echo.
+    pub say: Option<Say>,
     /// Part of the prompt that is reported as read from the provider's cache, in tokens.
     pub cached_tokens: u64,
+    /// Part of the prompt that is reported as written to the provider's cache, in tokens.
+    pub cache_write_tokens: u64,
     /// The connection breaks after so many bytes of the body.
     pub cut_after_bytes: Option<usize>,
     /// How the stream, or the body, is malformed.
@@ -39,11 +50,15 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             status: None,
+            error: None,
+            headers: BTreeMap::new(),
             retry_after: None,
             body: None,
             delay_before_headers_ms: 0,
             chunk_delay_ms: 0,
             chunks: 8,
+            say: None,
+            cache_write_tokens: 0,
             cached_tokens: 0,
             cut_after_bytes: None,
             garbage: None,
@@ -52,6 +67,30 @@ impl Default for Script {
             next_n: None,
         }
     }
+}
+
+/// What the model says; absent parts are not said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Say {
+    /// Its reasoning, as far as the format shows it. A piece, and a token, for each word.
+    pub reasoning: String,
+    /// The text; absent and without calls: the echo. A piece, and a token, for each word.
+    pub text: Option<String>,
+    /// Tools it calls, all at once.
+    pub calls: Vec<Call>,
+    /// Why it ends; absent: what follows from the rest.
+    pub finish: Option<Finish>,
+}
+
+/// A call of a tool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// The tool.
+    pub name: String,
+    /// Its arguments, a JSON object.
+    pub arguments: Value,
 }
 
 /// Where it falls silent.
@@ -110,69 +149,9 @@ impl Script {
     }
 }
 
-/// Chooses what each request gets.
-#[derive(Debug)]
-pub(super) struct Director {
-    healthy: Script,
-    current: Option<Current>,
-}
-
-#[derive(Debug)]
-struct Current {
-    script: Script,
-    left: Option<u64>,
-    /// Share that has built up since the script last applied.
-    due: f64,
-}
-
-impl Director {
-    pub(super) fn new(healthy: Script) -> Self {
-        Self { healthy, current: None }
-    }
-
-    pub(super) fn replace(&mut self, script: Option<Script>) {
-        self.current = script.map(|script| Current { left: script.next_n, script, due: 0.0 });
-    }
-
-    /// The script of the next request, and whether it is the one that the server was started with.
-    pub(super) fn next(&mut self) -> (&Script, bool) {
-        let Some(current) = self.current.as_mut().filter(|current| current.left != Some(0)) else {
-            return (&self.healthy, true);
-        };
-        current.due += current.script.fail_rate;
-        // Sums of a share such as 0.1 fall short of 1 by rounding.
-        if current.due < 1.0 - 1e-9 {
-            return (&self.healthy, true);
-        }
-        current.due -= 1.0;
-        current.left = current.left.map(|left| left.saturating_sub(1));
-        (&current.script, false)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn statuses(script: Script, count: usize) -> Vec<u16> {
-        let mut director = Director::new(Script::default());
-        director.replace(Some(script));
-        (0..count).map(|_| director.next().0.status.unwrap_or(200)).collect()
-    }
-
-    #[test]
-    fn a_script_for_two_requests_leaves_the_third_alone() {
-        let script = Script { status: Some(500), next_n: Some(2), ..Script::default() };
-        assert_eq!(statuses(script, 4), [500, 500, 200, 200]);
-    }
-
-    #[test]
-    fn a_fail_rate_is_spread_evenly() {
-        let script = Script { status: Some(500), fail_rate: 0.5, ..Script::default() };
-        assert_eq!(statuses(script, 4), [200, 500, 200, 500]);
-        let tenth = Script { status: Some(500), fail_rate: 0.1, ..Script::default() };
-        assert_eq!(statuses(tenth, 100).iter().filter(|status| **status == 500).count(), 10);
-    }
 
     #[test]
     fn values_outside_their_range_are_refused() {
