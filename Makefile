@@ -58,6 +58,7 @@ proto: ## Generate the messages from proto/ again
 bench: setup ## Measure the system beside the floor of its design, the adapter beside a bare proxy
 	cargo build --locked --release
 	cargo run --locked --release -p bench
+	cargo bench --locked -p domain
 
 images: setup ## Pack the binaries of this host into images (PROFILE, IMAGE_PREFIX, IMAGE_TAG, BASE)
 	$(BUILD)
