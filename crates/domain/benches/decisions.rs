@@ -27,7 +27,8 @@ fn name<T, E: std::fmt::Debug>(made: Result<T, E>) -> T {
 }
 
 fn deployment(number: u64) -> Deployment {
-    let tier = Tier::ALL[usize::try_from(number).unwrap_or(0) % Tier::ALL.len()];
+    let tier =
+        Tier::ALL.into_iter().cycle().nth(usize::try_from(number).unwrap_or(0)).unwrap_or(Tier::RemoteApi);
     let price = Price {
         input: Money::picodollars(1_000_000 + i64::try_from(number).unwrap_or(0)),
         output: Money::picodollars(4_000_000),
@@ -39,13 +40,13 @@ fn deployment(number: u64) -> Deployment {
         model: name(ModelName::new(format!("model-{}", number / 10))),
         provider: format!("provider-{}", number % 8),
         tier,
-        machine: name(NodeId::new(if number % 3 == 0 { "pc2" } else { "mainpc" })),
+        machine: name(NodeId::new(if number.is_multiple_of(3) { "pc2" } else { "mainpc" })),
         executor: "any".to_owned(),
         capabilities: Capabilities { generate: true, tools: true, ..Capabilities::default() },
         context_length: Tokens::new(128_000),
         slots: 32,
         price: Some(price),
-        state: if number % 17 == 0 {
+        state: if number.is_multiple_of(17) {
             DeploymentState::Down("away".to_owned())
         } else {
             DeploymentState::Warm
