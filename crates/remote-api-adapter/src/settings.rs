@@ -1,10 +1,13 @@
 //! The `[remote-api-adapter]` section, as it is written. [`crate::config`] checks it.
 
+mod keys;
+
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 use service_runtime::Secret;
 
+pub use self::keys::KeySettings;
 use crate::price::PriceSettings;
 
 /// The sections that this service reads.
@@ -55,6 +58,13 @@ impl Kind {
             Self::OpenAi => Some("https://api.openai.com/v1"),
         }
     }
+
+    /// The list of models, below the base URL: costs nothing, and answers when the server does.
+    pub(crate) const fn health_path(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => Some("models"),
+        }
+    }
 }
 
 /// One server to call.
@@ -69,9 +79,12 @@ pub struct ProviderSettings {
     /// dialect's own public one, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
-    /// Its key; absent = none is sent.
+    /// Its key; absent = none is sent, or [`ProviderSettings::api_keys`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<Secret>,
+    /// Several keys in place of one, each with its limits: free ones with room first, then the others in turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_keys: Vec<KeySettings>,
     /// Permits plain HTTP and addresses on this machine and its networks.
     #[serde(default)]
     pub allow_private: bool,
@@ -90,6 +103,16 @@ pub struct ProviderSettings {
     /// When a failed call is tried again.
     #[serde(default)]
     pub retry: RetrySettings,
+    /// When a deployment that fails is left alone.
+    #[serde(default)]
+    pub breaker: BreakerSettings,
+    /// Between probes, seconds, 0 to 86,400; 0 = none. A probe is a GET that costs nothing. Absent: 30 with `allow_private`,
+    /// none for the providers outside, which are judged by their traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_interval_s: Option<u64>,
+    /// What a probe asks for, below `base_url`. Absent: the dialect's list of models, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_path: Option<String>,
     /// The models to offer.
     pub deployments: Vec<DeploymentSettings>,
 }
@@ -115,7 +138,7 @@ impl Default for TimeoutSettings {
     }
 }
 
-/// When a failed call is tried again: 429, 5xx or no connection, and nothing of the answer seen yet.
+/// When a failed call is tried again: 429, 5xx, no connection, a cut, another key, and nothing of the answer used yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetrySettings {
@@ -142,6 +165,37 @@ impl Default for RetrySettings {
             retry_after_max_ms: 10_000,
             total_max_ms: 2_000,
             budget_percent: 20,
+        }
+    }
+}
+
+/// When a deployment that fails is left alone: its circuit breaker opens, and later lets one request through to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakerSettings {
+    /// Failures in a row that open it; 0 = not by this rule.
+    pub failures: u32,
+    /// Share of the calls in the window that failed, percent, that opens it; 0 = not by this rule.
+    pub failure_percent: u32,
+    /// Calls in the window below which their share says nothing.
+    pub calls_min: u32,
+    /// The window, milliseconds.
+    pub window_ms: u64,
+    /// How long it stays open, milliseconds, times the number of times it opened lately.
+    pub open_ms: u64,
+    /// Longest time to stay open, milliseconds.
+    pub open_max_ms: u64,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            failure_percent: 50,
+            calls_min: 30,
+            window_ms: 60_000,
+            open_ms: 30_000,
+            open_max_ms: 300_000,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Attempts over real HTTP.
 
+mod deadlines;
 mod faults;
+mod keys;
+mod outages;
 mod outside;
 mod upstream;
 
