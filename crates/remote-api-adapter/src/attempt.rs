@@ -95,6 +95,8 @@ struct Run<'a> {
     request: &'a Request,
     started: Instant,
     sent: bool,
+    /// The provider was called at least once.
+    called: bool,
     first: Option<Duration>,
     output: Counter,
     /// Leave to make the call that is under way.
@@ -138,6 +140,7 @@ impl Adapter {
             request: order.request,
             started,
             sent: false,
+            called: false,
             first: None,
             output: Counter::default(),
             pass: None,
@@ -196,7 +199,6 @@ impl Run<'_> {
     async fn drive<P: Pieces>(&mut self, pieces: &P, metrics: &Metrics) -> Result<Completion, Fault> {
         pieces.phase("waiting-upstream");
         let upstream = &self.route.upstream;
-        upstream.called();
         let mut retries = 0;
         loop {
             let failed = match self.call(pieces).await {
@@ -260,7 +262,13 @@ impl Run<'_> {
     async fn answer<P: Pieces>(&mut self, pieces: &P) -> Result<Completion, Failed> {
         self.sent = true;
         let call = Call { target: &self.route.target, request: self.request };
-        let mut answer = self.route.upstream.provider.open(call, &self.free).await?;
+        let opened = self.route.upstream.provider.open(call, &self.free).await;
+        // only what reached the provider earns a part of a retry
+        if !self.called && !opened.as_ref().is_err_and(|failed| failed.unsent) {
+            self.called = true;
+            self.route.upstream.called();
+        }
+        let mut answer = opened?;
         loop {
             match answer.next().await? {
                 Step::Pieces(items) => {

@@ -235,3 +235,24 @@ async fn a_probe_costs_nothing_and_two_that_fail_take_the_provider_down() {
         upstream.seen().iter().all(|seen| seen.head.starts_with("get /v1/models ") && seen.body.is_empty())
     );
 }
+
+#[tokio::test]
+async fn requests_that_never_reached_the_provider_earn_no_retries() {
+    let upstream = Upstream::start([down()]).await;
+    let adapter = adapter(&upstream, "breaker = { failures = 0, failure_percent = 0 }");
+    for _ in 0..150 {
+        ask(&adapter, &question(true)).await.1.unwrap_err();
+    }
+    let mut refused = question(true);
+    if let Request::Generate(generate) = &mut refused {
+        generate.envelope.extra_json = r#"{"model":"another"}"#.to_owned();
+    }
+    let before = upstream.seen().len();
+    for _ in 0..50 {
+        ask(&adapter, &refused).await.1.unwrap_err();
+    }
+    assert_eq!(upstream.seen().len(), before, "refused on this side");
+    ask(&adapter, &question(true)).await.1.unwrap_err();
+    // one call, and the retry that may just have become due
+    assert!(upstream.seen().len() <= before + 2, "{} calls", upstream.seen().len() - before);
+}
