@@ -199,11 +199,16 @@ impl Run<'_> {
     async fn drive<P: Pieces>(&mut self, pieces: &P, metrics: &Metrics) -> Result<Completion, Fault> {
         pieces.phase("waiting-upstream");
         let upstream = &self.route.upstream;
-        let mut retries = 0;
+        let (mut retries, mut last) = (0, None::<Fault>);
         loop {
-            let failed = match self.call(pieces).await {
-                Ok(completion) => return Ok(completion),
-                Err(failed) => failed,
+            let failed = match (self.call(pieces).await, last.take()) {
+                (Ok(completion), _) => return Ok(completion),
+                // the breaker opened or the key rests meanwhile: what the provider said tells more
+                (Err(failed), Some(last)) if failed.unsent => {
+                    let wait = failed.fault.retry_after.or(last.retry_after);
+                    return Err(Fault { retry_after: wait, ..last });
+                }
+                (Err(failed), _) => failed,
             };
             // what the caller has seen cannot be taken back
             let cause = failed.cause.filter(|_| self.first.is_none());
@@ -223,7 +228,7 @@ impl Run<'_> {
                         "call failed, trying again"
                     );
                     tokio::time::sleep(wait).await;
-                    retries += 1;
+                    (retries, last) = (retries + 1, Some(failed.fault));
                 }
                 Verdict::GiveUp(reason) => {
                     tracing::debug!(deployment = %self.route.id, ?reason, retries, "call given up");
