@@ -251,8 +251,10 @@ async fn a_key_file_that_is_none_takes_its_deployments_down() {
     let (folder, adapter) = vertex(&upstream);
     assert_eq!(adapter.routes.registered()[0].state_detail, "");
     std::fs::write(folder.path().join("key.json"), "{\"type\": \"service_account\"}").unwrap();
-    let detail = adapter.routes.registered()[0].state_detail.clone();
-    assert!(detail.contains("client_email is missing"), "{detail}");
+    // the file is looked at once a second
+    let says = || adapter.routes.registered()[0].state_detail.contains("client_email is missing");
+    let noticed = async || says().then_some(());
+    e2e::wait::until("the broken file to be noticed", Duration::from_secs(10), noticed).await.unwrap();
     // an access token does as well
     std::fs::write(folder.path().join("key.json"), "a-token\n").unwrap();
     assert_eq!(ask(&adapter, &question(true)).await.0, "Yes.");
