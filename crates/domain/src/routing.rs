@@ -10,8 +10,9 @@
 //!    candidates.
 //! 3. What cannot or must not serve is rejected: privacy, flags, capability, context, price, health, cooldown.
 //! 4. The rest is ordered: a named model's targets as listed; otherwise tier by tier, within a tier the agent's model
-//!    before the tier's default before any other; then warm before cold, near before far, idle before busy, cheap before
-//!    dear, and the id last, so that the order never depends on chance.
+//!    before the tier's default before any other; then warm before cold, near before far, one with a free slot before a
+//!    full one, cheap before dear for this very request (so that of two regions the cheaper one is used), well before
+//!    failing, idle before busy, and the id last, so that the order never depends on chance.
 
 mod decide;
 mod snapshot;

@@ -1,22 +1,27 @@
-//! One attempt, from its slot to its end: call, retries before the first byte, pieces, cost.
+//! One attempt, from its slot to its end: calls until one gets through or trying again makes no sense, pieces, cost.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use domain::{
     fault::{Code, Fault, Origin},
     inference::Request,
     pricing::TokenUsage,
-    resilience::retry::{Failure, Progress, Verdict},
+    resilience::retry::{Cause, Failure, Progress, Verdict},
     routing::Tier,
     tokens::Counter,
+    units::{Money, Tokens},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::v1;
 
 use crate::{
+    circuit::Pass,
     metrics::{Ended, Metrics},
-    provider::{Answer, Call, Completion, Step},
+    provider::{Call, Completion, Failed, Step},
     route::{Route, Routes},
 };
 
@@ -99,8 +104,23 @@ struct Run<'a> {
     request: &'a Request,
     started: Instant,
     sent: bool,
+    /// The provider was called at least once.
+    called: bool,
     first: Option<Duration>,
     output: Counter,
+    /// Leave to make the call that is under way.
+    pass: Option<Pass<'a>>,
+    /// Whether the key in use costs nothing.
+    free: AtomicBool,
+    lost: Lost,
+}
+
+/// Answers that broke off before any of them was used and were asked for again: the provider has read the input, and will
+/// hardly leave it out of its bill.
+#[derive(Default)]
+struct Lost {
+    input: Tokens,
+    cost: Money,
 }
 
 impl Adapter {
@@ -129,8 +149,12 @@ impl Adapter {
             request: order.request,
             started,
             sent: false,
+            called: false,
             first: None,
             output: Counter::default(),
+            pass: None,
+            free: AtomicBool::new(false),
+            lost: Lost::default(),
         };
         let driven = tokio::select! {
             biased;
@@ -139,10 +163,19 @@ impl Adapter {
         };
         let outcome = match driven {
             Some(Ok(outcome)) => outcome.map(|completion| run.end(&self.routes, completion)),
+            // the caller was in a hurry: no fault of the provider's
+            Some(Err(_)) if limit < started + total => {
+                let message = format!("the deadline passed after {} ms", run.elapsed_ms());
+                Err(Fault::new(Code::Timeout, Origin::Policy, true, message))
+            }
             Some(Err(_)) => {
                 let message =
                     format!("{} had no whole answer after {} ms", route.upstream.name, run.elapsed_ms());
-                Err(Fault::new(Code::Timeout, Origin::Provider, true, message))
+                let fault = Fault::new(Code::Timeout, Origin::Provider, true, message);
+                if let Some(pass) = run.pass.take() {
+                    pass.failed(&fault);
+                }
+                Err(fault)
             }
             None => {
                 let completion =
@@ -171,9 +204,85 @@ impl Adapter {
 }
 
 impl Run<'_> {
+    /// Calls until one gets through, or trying again makes no sense.
     async fn drive<P: Pieces>(&mut self, pieces: &P, metrics: &Metrics) -> Result<Completion, Fault> {
         pieces.phase("waiting-upstream");
-        let mut answer = self.open(metrics).await?;
+        let upstream = &self.route.upstream;
+        let (mut retries, mut last) = (0, None::<Fault>);
+        loop {
+            let failed = match (self.call(pieces).await, last.take()) {
+                (Ok(completion), _) => return Ok(completion),
+                // the breaker opened or the key rests meanwhile: what the provider said tells more
+                (Err(failed), Some(last)) if failed.unsent => {
+                    let wait = failed.fault.retry_after.or(last.retry_after);
+                    return Err(Fault { retry_after: wait, ..last });
+                }
+                (Err(failed), _) => failed,
+            };
+            // what the caller has seen cannot be taken back
+            let cause = failed.cause.filter(|_| self.first.is_none());
+            let failure = Failure { cause, retry_after: failed.fault.retry_after };
+            match upstream.after(failure, Progress { retries, elapsed: self.started.elapsed() }) {
+                Verdict::Again(wait) => {
+                    if cause == Some(Cause::Cut) {
+                        self.lose();
+                    }
+                    let why = cause.map_or("", Cause::as_str);
+                    metrics.retried(self.route, why);
+                    tracing::debug!(
+                        deployment = %self.route.id,
+                        code = failed.fault.code.as_str(),
+                        cause = why,
+                        wait_ms = wait.as_millis(),
+                        "call failed, trying again"
+                    );
+                    tokio::time::sleep(wait).await;
+                    (retries, last) = (retries + 1, Some(failed.fault));
+                }
+                Verdict::GiveUp(reason) => {
+                    tracing::debug!(deployment = %self.route.id, ?reason, retries, "call given up");
+                    return Err(failed.fault);
+                }
+            }
+        }
+    }
+
+    /// One call, if the circuit breaker lets it pass, and what it means for the deployment's health.
+    async fn call<P: Pieces>(&mut self, pieces: &P) -> Result<Completion, Failed> {
+        let route = self.route;
+        let pass = route.circuit.enter().map_err(|stopped| {
+            let why = if stopped.why.is_empty() { String::new() } else { format!(" ({})", stopped.why) };
+            let wait = stopped.wait;
+            let message = format!(
+                "{} is left alone after failures{why}: its circuit breaker is open for {} ms",
+                route.id,
+                wait.as_millis()
+            );
+            Failed::unsent(Fault::new(Code::Unavailable, Origin::Provider, true, message).after(wait))
+        })?;
+        self.pass = Some(pass);
+        let outcome = self.answer(pieces).await;
+        if let Some(pass) = self.pass.take() {
+            match &outcome {
+                Ok(_) => pass.succeeded(),
+                Err(failed) if failed.is_outage() => pass.failed(&failed.fault),
+                Err(_) => {}
+            }
+        }
+        outcome
+    }
+
+    /// One call, from its request to the end of its answer.
+    async fn answer<P: Pieces>(&mut self, pieces: &P) -> Result<Completion, Failed> {
+        self.sent = true;
+        let call = Call { target: &self.route.target, request: self.request };
+        let opened = self.route.upstream.provider.open(call, &self.free).await;
+        // only what reached the provider earns a part of a retry
+        if !self.called && !opened.as_ref().is_err_and(|failed| failed.unsent) {
+            self.called = true;
+            self.route.upstream.called();
+        }
+        let mut answer = opened?;
         loop {
             match answer.next().await? {
                 Step::Pieces(items) => {
@@ -181,8 +290,11 @@ impl Run<'_> {
                         pieces.phase("generating");
                     }
                     self.saw(&items);
+                    if let Some(pass) = &mut self.pass {
+                        pass.begun();
+                    }
                     for item in items {
-                        pieces.piece(item).await?;
+                        pieces.piece(item).await.map_err(Failed::unsent)?;
                     }
                 }
                 Step::Phase(phase, percent) => pieces.progress(phase, percent),
@@ -194,37 +306,15 @@ impl Run<'_> {
         }
     }
 
-    /// Calls until an answer begins or trying again makes no sense.
-    async fn open(&mut self, metrics: &Metrics) -> Result<Box<dyn Answer>, Fault> {
-        let upstream = &self.route.upstream;
-        upstream.called();
-        let mut retries = 0;
-        loop {
-            self.sent = true;
-            let call = Call { target: &self.route.target, request: self.request };
-            let failed = match upstream.provider.open(call).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
-            let failure = Failure { transient: failed.transient, retry_after: failed.fault.retry_after };
-            match upstream.after(failure, Progress { retries, elapsed: self.started.elapsed() }) {
-                Verdict::Again(wait) => {
-                    metrics.retried(self.route);
-                    tracing::debug!(
-                        deployment = %self.route.id,
-                        code = failed.fault.code.as_str(),
-                        wait_ms = wait.as_millis(),
-                        "call failed, trying again"
-                    );
-                    tokio::time::sleep(wait).await;
-                    retries += 1;
-                }
-                Verdict::GiveUp(reason) => {
-                    tracing::debug!(deployment = %self.route.id, ?reason, retries, "call given up");
-                    return Err(failed.fault);
-                }
-            }
-        }
+    fn lose(&mut self) {
+        let input = self.request.input_tokens();
+        let usage = TokenUsage { input, ..TokenUsage::default() };
+        self.lost.input = self.lost.input + input;
+        self.lost.cost = self.lost.cost + self.cost(&usage);
+    }
+
+    fn cost(&self, usage: &TokenUsage) -> Money {
+        if self.free.load(Ordering::Relaxed) { Money::ZERO } else { self.route.price.cost(usage) }
     }
 
     fn saw(&mut self, items: &[v1::DeltaItem]) {
@@ -259,12 +349,15 @@ impl Run<'_> {
     }
 
     fn end(&self, routes: &Routes, completion: Completion) -> v1::End {
-        let usage = completion.usage.unwrap_or_else(|| self.estimate());
+        let mut usage = completion.usage.unwrap_or_else(|| self.estimate());
+        let cost = self.cost(&usage) + self.lost.cost;
+        usage.input = usage.input + self.lost.input;
+        usage.estimated |= self.lost.input > Tokens::ZERO;
         let last = (!completion.items.is_empty()).then_some(v1::Delta { items: completion.items });
         v1::End {
             finish_reason: completion.finish_reason.into(),
             usage: Some(usage.into()),
-            cost_picodollars: self.route.price.cost(&usage).as_picodollars(),
+            cost_picodollars: cost.as_picodollars(),
             deployment: self.route.id.to_string(),
             provider: self.route.upstream.name.clone(),
             model: if completion.model.is_empty() {

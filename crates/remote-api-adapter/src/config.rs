@@ -1,11 +1,14 @@
 //! The configuration, checked whole before anything starts. Errors name the setting.
 
+mod kinds;
+mod resilience;
+
 use std::{net::IpAddr, time::Duration};
 
 use domain::{
     id::{DeploymentId, ModelName, NodeId},
     pricing::Price,
-    resilience::retry::Policy,
+    resilience::{breaker, retry::Policy},
     routing::Capabilities,
     units::Money,
 };
@@ -13,12 +16,11 @@ use reqwest::{
     Url,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
-use service_runtime::Secret;
 
-mod kinds;
-
-pub(crate) use kinds::Speaks;
-
+pub(crate) use self::{
+    kinds::Speaks,
+    resilience::{HealthCheck, Key},
+};
 pub use crate::price::Invalid;
 use crate::{
     network,
@@ -26,14 +28,13 @@ use crate::{
     provider::{Api, MaxTokensField, Target, http::Timeouts, openai::Flavor},
     settings::{
         AdapterSettings, ApiSetting, Capability, DeploymentSettings, MaxTokens, ProviderSettings,
-        RetrySettings, TimeoutSettings,
+        TimeoutSettings,
     },
 };
 
 /// A day: longer limits are slips.
 const LIMIT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 const SLOTS_MAX: u32 = 10_000;
-const RETRIES_MAX: u32 = 10;
 /// As for a caller's own bound.
 const OUTPUT_TOKENS_MAX: u32 = 1_000_000;
 const EXTRA_HEADERS_MAX: usize = 32;
@@ -47,12 +48,16 @@ pub(crate) struct Provider {
     pub(crate) name: String,
     pub(crate) speaks: Speaks,
     pub(crate) base_url: Url,
-    pub(crate) api_key: Option<Secret>,
+    /// None: the server wants no key.
+    pub(crate) keys: Vec<Key>,
     pub(crate) allow_private: bool,
     pub(crate) headers: HeaderMap,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Policy,
     pub(crate) retry_budget_percent: u32,
+    pub(crate) breaker: breaker::Rules,
+    /// Absent: no probes.
+    pub(crate) health: Option<HealthCheck>,
     pub(crate) deployments: Vec<Deployment>,
 }
 
@@ -125,13 +130,15 @@ fn provider(written: &ProviderSettings, machine: &NodeId, prices: &Prices) -> Re
     Ok(Provider {
         name: written.name.clone(),
         speaks,
-        base_url,
-        api_key: written.api_key.clone(),
+        keys: resilience::keys(written)?,
         allow_private: written.allow_private,
         headers: headers(written)?,
         timeouts: timeouts(&written.timeouts)?,
-        retry: retry(&written.retry)?,
+        retry: resilience::retry(&written.retry)?,
         retry_budget_percent: written.retry.budget_percent,
+        breaker: resilience::breaker(&written.breaker)?,
+        health: resilience::health(written, &base_url)?,
+        base_url,
         deployments,
     })
 }
@@ -171,7 +178,7 @@ fn headers(written: &ProviderSettings) -> Result<HeaderMap, Invalid> {
         if OWN_HEADERS.contains(&name.as_str()) {
             return Err(Invalid::new(field, "is a header that the client writes itself"));
         }
-        if name == "authorization" && written.api_key.is_some() {
+        if name == "authorization" && (written.api_key.is_some() || !written.api_keys.is_empty()) {
             return Err(Invalid::new(field, "is given beside api_key, expected only one of them"));
         }
         let mut value = HeaderValue::from_str(value).map_err(|_| {
@@ -213,24 +220,6 @@ fn timeouts(written: &TimeoutSettings) -> Result<Timeouts, Invalid> {
         first_token: limit("timeouts.first_token_ms", written.first_token_ms)?,
         idle: limit("timeouts.idle_ms", written.idle_ms)?,
         total: limit("timeouts.total_ms", written.total_ms)?,
-    })
-}
-
-fn retry(written: &RetrySettings) -> Result<Policy, Invalid> {
-    if written.retries_max > RETRIES_MAX {
-        let problem = format!("is {}, expected 0 to {RETRIES_MAX}", written.retries_max);
-        return Err(Invalid::new("retry.retries_max", problem));
-    }
-    if written.budget_percent > 100 {
-        let problem = format!("is {}, expected 0 to 100", written.budget_percent);
-        return Err(Invalid::new("retry.budget_percent", problem));
-    }
-    Ok(Policy {
-        retries_max: written.retries_max,
-        backoff_base: limit("retry.backoff_base_ms", written.backoff_base_ms)?,
-        backoff_max: limit("retry.backoff_max_ms", written.backoff_max_ms)?,
-        retry_after_max: limit("retry.retry_after_max_ms", written.retry_after_max_ms)?,
-        total_max: limit("retry.total_max_ms", written.total_max_ms)?,
     })
 }
 

@@ -1,11 +1,13 @@
 //! How each kind of provider is reached: its dialect, and what it is shown.
 
-use reqwest::header::HeaderMap;
+use domain::resilience::key_ring::KeyRules;
+use reqwest::{Url, header::HeaderMap};
 use service_runtime::{Clock, Secret};
 
 use crate::{
     config::{self, Speaks},
     credential::Credential,
+    keys::{self, Keys},
     provider::{
         Dialect, Disabled, Provider,
         anthropic::Anthropic,
@@ -24,9 +26,11 @@ use crate::{
 struct Way<'a> {
     name: &'a str,
     headers: HeaderMap,
-    api_key: Option<Secret>,
+    keys: Vec<config::Key>,
     transport: Transport,
     clock: &'a Clock,
+    /// What a probe asks for.
+    health: Option<Url>,
 }
 
 impl Way<'_> {
@@ -35,23 +39,20 @@ impl Way<'_> {
     }
 
     /// [`Way::exchange`] for a secret that is no plain key.
-    fn exchange_with<D: Dialect>(
-        self,
-        dialect: D,
-        credential: impl FnOnce(Secret) -> Credential,
-    ) -> Exchange<D> {
-        let Self { name, headers, api_key, transport, clock } = self;
-        let (credential, clock) = (api_key.map(credential), clock.clone());
-        Exchange { name: name.to_owned(), dialect, headers, credential, transport, clock }
+    fn exchange_with<D: Dialect>(self, dialect: D, credential: impl Fn(Secret) -> Credential) -> Exchange<D> {
+        let Self { name, headers, keys, transport, clock, health } = self;
+        let (keys, clock) = (Keys::new(name, keys, credential), clock.clone());
+        Exchange { name: name.to_owned(), dialect, headers, keys, transport, clock, health }
     }
 
     /// For calls that answer no request.
     fn side(&self) -> Side {
+        let account = self.keys.get(keys::account(&self.keys));
         Side {
             name: self.name.to_owned(),
             transport: self.transport.clone(),
             headers: self.headers.clone(),
-            credential: self.api_key.clone().map(Credential::new),
+            credential: account.map(|key| Credential::new(key.secret.clone())),
         }
     }
 }
@@ -65,7 +66,8 @@ pub(crate) fn connect(
     deployments: &[config::Deployment],
     clock: &Clock,
 ) -> Result<Box<dyn Provider>, config::Invalid> {
-    let config::Provider { name, speaks, base_url, api_key, allow_private, headers, timeouts, .. } = provider;
+    let config::Provider { name, speaks, base_url, keys, allow_private, headers, timeouts, health, .. } =
+        provider;
     let transport = match Transport::new(&name, timeouts, allow_private, base_url.scheme() == "https") {
         Ok(transport) => transport,
         Err(error) => {
@@ -73,7 +75,8 @@ pub(crate) fn connect(
             return Ok(Box::new(Disabled { reason }));
         }
     };
-    let mut way = Way { name: &name, headers, api_key, transport, clock };
+    let health = health.map(|health| health.url);
+    let mut way = Way { name: &name, headers, keys, transport, clock, health };
     Ok(match speaks {
         Speaks::OpenAi(flavor) => Box::new(way.exchange(OpenAi::new(name.clone(), flavor, &base_url)?)),
         Speaks::Azure { addresses, auth } => {
@@ -86,11 +89,11 @@ pub(crate) fn connect(
             let tokens = Tokens::new(name.clone(), way.transport.clone(), clock.clone(), own.clone());
             let dialect = Gemini::vertex(name.clone(), base_url, place, tokens);
             let check = move |text: &str| KeyFile::check(text, own.as_ref());
-            Box::new(way.exchange_with(dialect, |secret| Credential::key_file(secret, check)))
+            Box::new(way.exchange_with(dialect, |secret| Credential::key_file(secret, check.clone())))
         }
         Speaks::Bedrock(settings) => {
-            let (api_key, keys, region) = aws(way.api_key.take(), settings);
-            way.api_key = api_key;
+            let (api_keys, keys, region) = aws(way.keys, settings);
+            way.keys = api_keys;
             let translators =
                 deployments.iter().filter(|it| it.capabilities.translate && !it.capabilities.generate);
             let dialect = bedrock::Bedrock {
@@ -111,21 +114,21 @@ pub(crate) fn connect(
     })
 }
 
-/// What Bedrock is shown: an API key or what signs, whichever is configured, else whichever the environment has.
+/// What Bedrock is shown: API keys or what signs, whichever is configured, else whichever the environment has.
 fn aws(
-    api_key: Option<Secret>,
+    api_keys: Vec<config::Key>,
     settings: BedrockSettings,
-) -> (Option<Secret>, Option<bedrock::Keys>, String) {
+) -> (Vec<config::Key>, Option<bedrock::Keys>, String) {
     let BedrockSettings { region, access_key_id, secret_access_key, session_token } = settings;
-    if api_key.is_some() {
-        return (api_key, None, region);
+    if !api_keys.is_empty() {
+        return (api_keys, None, region);
     }
     if let Some((id, secret)) = access_key_id.zip(secret_access_key) {
-        return (None, Some(bedrock::Keys::new(id, secret, session_token)), region);
+        return (Vec::new(), Some(bedrock::Keys::new(id, secret, session_token)), region);
     }
     let token = Secret::env("AWS_BEARER_TOKEN_BEDROCK");
     if token.resolve().is_ok() {
-        return (Some(token), None, region);
+        return (vec![config::Key { secret: token, rules: KeyRules::default() }], None, region);
     }
-    (None, Some(bedrock::Keys::of_environment()), region)
+    (Vec::new(), Some(bedrock::Keys::of_environment()), region)
 }

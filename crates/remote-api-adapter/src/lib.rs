@@ -4,27 +4,31 @@
 //! answer back, says what it used and what that cost, and refuses what it has no credentials for.
 //!
 //! - [`settings`] as written, [`config`] as checked; [`price`] the price table.
-//! - `provider` the seam, one folder for each dialect; `network` which addresses may be reached; `credential` keys.
+//! - `provider` the seam, one folder for each dialect; `network` which addresses may be reached; `credential` one key, `keys`
+//!   which of several a call uses.
 //! - `jobs` batches and fine-tuning, which run at providers for hours.
 //! - `connect` how each kind of provider is reached; `route` the deployments; `attempt` one attempt with its retries and its
-//!   cost; `metrics` what is counted.
+//!   cost; `circuit` whether a deployment is called at all; `watch` probes and what is registered; `metrics` what is counted.
 //!
 //! Invariants: a call is repeated only while nothing of its answer was used; a stream that was cut never ends as a success;
 //! keys and prompts reach no log, error or metric; connections go to configured hosts only.
 
 mod attempt;
+mod circuit;
 pub mod config;
 mod connect;
 mod credential;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod jobs;
+mod keys;
 mod metrics;
 mod network;
 pub mod price;
 mod provider;
 mod route;
 pub mod settings;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,9 +42,6 @@ use wire::subject::{Execute, service};
 pub use settings::Settings;
 
 use crate::{attempt::Adapter, metrics::Metrics, route::Routes};
-
-/// Between looks at the providers' keys, so that a key that appears brings its deployments up.
-const AVAILABILITY: Duration = Duration::from_secs(2);
 
 /// Between questions to servers that say themselves which models they have.
 const DISCOVERY: Duration = Duration::from_secs(5);
@@ -177,34 +178,6 @@ fn announce(
             }
         });
     }
-    let (adapter, told, stop) = (Arc::clone(adapter), announcement.clone(), process.shutdown.token());
-    process.tasks.spawn("availability", async move {
-        let mut tick = tokio::time::interval(AVAILABILITY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut down = Vec::new();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                _ = tick.tick() => {}
-            }
-            let deployments = adapter.routes.registered();
-            tell_changes(&deployments, &mut down);
-            told.set_deployments(deployments);
-        }
-    });
-}
-
-/// Logs each deployment that went down or came back, once.
-fn tell_changes(deployments: &[wire::v1::Deployment], down: &mut Vec<String>) {
-    for deployment in deployments {
-        let is_down = !deployment.state_detail.is_empty();
-        let was_down = down.contains(&deployment.id);
-        if is_down && !was_down {
-            tracing::warn!(deployment = %deployment.id, reason = %deployment.state_detail, "deployment is down");
-            down.push(deployment.id.clone());
-        } else if !is_down && was_down {
-            tracing::info!(deployment = %deployment.id, "deployment is back");
-            down.retain(|id| *id != deployment.id);
-        }
-    }
+    watch::availability(process, adapter, announcement.clone());
+    watch::probes(process, &adapter.routes);
 }

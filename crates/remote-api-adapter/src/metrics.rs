@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use domain::{fault::Code, inference::Request, pricing::TokenUsage};
+use domain::{fault::Code, inference::Request, pricing::TokenUsage, resilience::breaker::Standing};
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram},
+    metrics::{Counter, Gauge, Histogram},
 };
 
-use crate::route::Route;
+use crate::{circuit::Condition, route::Route};
 
 /// The instruments.
 #[derive(Debug, Clone)]
@@ -20,6 +20,9 @@ pub(crate) struct Metrics {
     tokens: Histogram<u64>,
     retries: Counter<u64>,
     faults: Counter<u64>,
+    breaker: Gauge<u64>,
+    failing: Gauge<f64>,
+    latency: Gauge<f64>,
 }
 
 impl Metrics {
@@ -43,17 +46,51 @@ impl Metrics {
                 .build(),
             retries: meter
                 .u64_counter("remote_api.retries")
-                .with_description("Calls to a provider that were repeated")
+                .with_description("Calls to a provider that were repeated, by cause")
                 .build(),
             faults: meter
                 .u64_counter("remote_api.faults")
                 .with_description("Calls that failed for good, by code")
                 .build(),
+            breaker: meter
+                .u64_gauge("remote_api.breaker.state")
+                .with_description("Circuit breaker of a deployment: 0 closed, 1 half-open, 2 open")
+                .build(),
+            failing: meter
+                .f64_gauge("remote_api.health.failure_ratio")
+                .with_unit("1")
+                .with_description("Share of a deployment's calls of the last five minutes that failed")
+                .build(),
+            latency: meter
+                .f64_gauge("remote_api.health.time_to_first_chunk")
+                .with_unit("s")
+                .with_description("Mean time to the first piece over the last five minutes")
+                .build(),
         }
     }
 
-    pub(crate) fn retried(&self, route: &Route) {
-        self.retries.add(1, &[KeyValue::new("gen_ai.provider.name", route.upstream.name.clone())]);
+    pub(crate) fn retried(&self, route: &Route, cause: &'static str) {
+        let provider = KeyValue::new("gen_ai.provider.name", route.upstream.name.clone());
+        self.retries.add(1, &[provider, KeyValue::new("cause", cause)]);
+    }
+
+    /// How a deployment stands now.
+    pub(crate) fn condition(&self, route: &Route, condition: &Condition) {
+        let labels = [
+            KeyValue::new("gen_ai.provider.name", route.upstream.name.clone()),
+            KeyValue::new("gen_ai.request.model", route.model.to_string()),
+        ];
+        let state = match condition.standing {
+            Standing::Closed => 0,
+            Standing::HalfOpen => 1,
+            Standing::Open(_) => 2,
+        };
+        self.breaker.record(state, &labels);
+        let summary = condition.summary;
+        self.failing.record(f64::from(summary.failures) / f64::from(summary.calls.max(1)), &labels);
+        if let Some(latency) = summary.latency {
+            self.latency.record(latency.as_secs_f64(), &labels);
+        }
     }
 
     /// One call is over.

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! open ──► Answer ── next ─► Step::Pieces ─► … ─► Step::Done
-//!   └ Failure: nothing reached the caller, may be tried again   └ Fault: too late for that
+//!   └ Failed                   └ Failed: may be tried again as long as the caller has nothing
 //! ```
 
 pub(crate) mod anthropic;
@@ -20,6 +20,7 @@ pub(crate) mod golden;
 pub(crate) mod http;
 pub(crate) mod jobs;
 pub(crate) mod json;
+pub(crate) mod limits;
 pub(crate) mod lines;
 pub(crate) mod ollama;
 pub(crate) mod openai;
@@ -27,11 +28,14 @@ pub(crate) mod refusal;
 pub(crate) mod sse;
 pub(crate) mod translation;
 
+use std::sync::atomic::AtomicBool;
+
 use bytes::Bytes;
 use domain::{
     fault::{Code, Fault, Origin},
     inference::Request,
     pricing::TokenUsage,
+    resilience::retry::Cause,
     routing::Capabilities,
 };
 use futures::future::{BoxFuture, FutureExt};
@@ -101,6 +105,46 @@ impl Failure {
     }
 }
 
+/// A call that failed, as whoever might repeat it sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Failed {
+    pub(crate) fault: Fault,
+    /// Why the same call may succeed here in a moment; absent: it will not.
+    pub(crate) cause: Option<Cause>,
+    /// Nothing was sent: it says nothing about the provider.
+    pub(crate) unsent: bool,
+}
+
+impl Failed {
+    /// Sent in vain.
+    pub(crate) const fn for_good(fault: Fault) -> Self {
+        Self { fault, cause: None, unsent: false }
+    }
+
+    /// Refused on this side.
+    pub(crate) const fn unsent(fault: Fault) -> Self {
+        Self { fault, cause: None, unsent: true }
+    }
+
+    /// Whether it failed as in an outage of the provider, rather than by the caller's, the key's or the owner's doing.
+    pub(crate) fn is_outage(&self) -> bool {
+        let outage = matches!(self.fault.code, Code::Upstream | Code::Timeout | Code::Unavailable);
+        outage && self.fault.origin == Origin::Provider && !self.unsent
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(Failure { fault, transient }: Failure) -> Self {
+        let cause = transient.then_some(match fault.code {
+            Code::RateLimited => Cause::RateLimit,
+            Code::Timeout => Cause::Timeout,
+            Code::Unavailable => Cause::Connect,
+            _ => Cause::Server,
+        });
+        Self { fault, cause, unsent: false }
+    }
+}
+
 /// What an answer came to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Completion {
@@ -131,17 +175,25 @@ pub(crate) enum Step {
 
 /// An answer that has begun. Dropping it closes the connection, which is how providers learn of a cancel.
 pub(crate) trait Answer: Send {
-    /// The next pieces or the end; not called again after the end or a fault.
-    fn next(&mut self) -> BoxFuture<'_, Result<Step, Fault>>;
+    /// The next pieces or the end; not called again after the end or a failure.
+    fn next(&mut self) -> BoxFuture<'_, Result<Step, Failed>>;
 }
 
 /// One configured provider.
 pub(crate) trait Provider: Send + Sync {
-    /// Sends a call and waits for the head of the answer.
-    fn open<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Box<dyn Answer>, Failure>>;
+    /// Sends a call and waits for the head of the answer. `free` is set as soon as it is known that the call costs nothing.
+    fn open<'a>(
+        &'a self,
+        call: Call<'a>,
+        free: &'a AtomicBool,
+    ) -> BoxFuture<'a, Result<Box<dyn Answer>, Failed>>;
 
-    /// Whether it can be called now; otherwise why not, for people.
-    fn available(&self) -> Result<(), String>;
+    /// Whether the model of that name (the provider's) can be called now; otherwise why not, for people, in words that stay
+    /// the same while the reason does.
+    fn available(&self, upstream_model: &str) -> Result<(), String>;
+
+    /// Asks for something that costs nothing, where that is configured.
+    fn probe(&self) -> BoxFuture<'_, Result<(), String>>;
 
     /// The models that the server itself says it has; `None` where it is not asked.
     fn discover(&self) -> Option<BoxFuture<'_, Result<Vec<Found>, Fault>>> {
@@ -212,6 +264,12 @@ pub(crate) trait Dialect: Send + Sync + 'static {
 
     /// What a response without success means. `provider` is the configured name, `key` what must not be repeated.
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure;
+
+    /// Whether a refusal with this status is about the key, rather than about what the dialect made of it or showed in its
+    /// place. No status: it could not be shown.
+    fn blames_key(&self, _status: Option<u16>, _key: Option<&str>) -> bool {
+        true
+    }
 
     /// How its jobs are spoken; `None` where it has none.
     fn jobs(&self) -> Option<&dyn jobs::JobDialect> {
@@ -285,12 +343,20 @@ pub(crate) struct Disabled {
 }
 
 impl Provider for Disabled {
-    fn open<'a>(&'a self, _call: Call<'a>) -> BoxFuture<'a, Result<Box<dyn Answer>, Failure>> {
+    fn open<'a>(
+        &'a self,
+        _call: Call<'a>,
+        _free: &'a AtomicBool,
+    ) -> BoxFuture<'a, Result<Box<dyn Answer>, Failed>> {
         let fault = Fault::new(Code::Unavailable, Origin::Internal, true, self.reason.as_str());
-        futures::future::ready(Err(Failure::permanent(fault))).boxed()
+        futures::future::ready(Err(Failed::unsent(fault))).boxed()
     }
 
-    fn available(&self) -> Result<(), String> {
+    fn available(&self, _upstream_model: &str) -> Result<(), String> {
         Err(self.reason.clone())
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), String>> {
+        futures::future::ready(Err(self.reason.clone())).boxed()
     }
 }

@@ -3,20 +3,25 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use domain::{
     id::{DeploymentId, ModelName, NodeId},
     pricing::Price,
-    resilience::retry::{Budget, Failure, Policy, Progress, Verdict},
+    resilience::{
+        breaker::Standing,
+        retry::{Budget, Failure, Policy, Progress, Verdict},
+    },
     routing::{Capabilities, Tier},
     units::Money,
 };
 use service_runtime::Clock;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use wire::v1;
 
 use crate::{
+    circuit::{Circuit, Condition},
     config, connect,
     provider::{Provider, Target, http::Timeouts},
 };
@@ -37,6 +42,10 @@ pub(crate) struct Upstream {
     pub(crate) timeouts: Timeouts,
     retry: Policy,
     budget: Mutex<Budget>,
+    /// Between probes; absent = none.
+    pub(crate) probe_every: Option<Duration>,
+    /// What the last probes found; absent = nothing wrong.
+    unwell: Mutex<Option<String>>,
 }
 
 impl Upstream {
@@ -47,8 +56,10 @@ impl Upstream {
         let deployments = std::mem::take(&mut provider.deployments);
         let (name, timeouts, retry) = (provider.name.clone(), provider.timeouts, provider.retry);
         let budget = Mutex::new(Budget::new(provider.retry_budget_percent, RETRY_BURST));
+        let probe_every = provider.health.as_ref().map(|health| health.every);
         let provider = connect::connect(provider, &deployments, clock)?;
-        Ok((Arc::new(Self { name, provider, timeouts, retry, budget }), deployments))
+        let unwell = Mutex::default();
+        Ok((Arc::new(Self { name, provider, timeouts, retry, budget, probe_every, unwell }), deployments))
     }
 
     /// A new call, which earns a part of a retry.
@@ -61,6 +72,15 @@ impl Upstream {
         let jitter = fastrand::u32(0..=1_000);
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         self.retry.decide(failure, progress, jitter, &mut budget)
+    }
+
+    /// Takes down what probes have found.
+    pub(crate) fn probed(&self, problem: Option<String>) {
+        *self.unwell.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    fn unwell(&self) -> Option<String> {
+        self.unwell.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -77,6 +97,7 @@ pub(crate) struct Route {
     pub(crate) capabilities: Capabilities,
     pub(crate) slots: Semaphore,
     pub(crate) upstream: Arc<Upstream>,
+    pub(crate) circuit: Circuit,
     registered: v1::Deployment,
 }
 
@@ -84,8 +105,10 @@ pub(crate) struct Route {
 pub(crate) struct Routes {
     pub(crate) machine: NodeId,
     by_id: HashMap<String, Arc<Route>>,
-    upstreams: Vec<Arc<Upstream>>,
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
     finds: Finds,
+    /// Told when what [`Routes::registered`] gives has changed and should not wait for the next look.
+    pub(crate) changed: Arc<Notify>,
 }
 
 impl Routes {
@@ -98,23 +121,24 @@ impl Routes {
         providers: Vec<config::Provider>,
         clock: &Clock,
     ) -> anyhow::Result<Self> {
-        let (mut by_id, mut upstreams) = (HashMap::new(), Vec::new());
+        let (mut by_id, mut upstreams, changed) = (HashMap::new(), Vec::new(), Arc::new(Notify::new()));
         let mut finds = Finds::default();
         for provider in providers {
-            let speaks = provider.speaks.clone();
+            let (speaks, breaker) = (provider.speaks.clone(), provider.breaker);
             let (upstream, deployments) = Upstream::new(provider, clock)?;
             if let config::Speaks::Ollama(settings) = speaks
                 && settings.discover
             {
-                finds.watch(&upstream, settings.slots);
+                finds.watch(&upstream, settings.slots, breaker, &changed);
             }
             upstreams.push(Arc::clone(&upstream));
             for deployment in deployments {
-                let route = Route::new(deployment, &machine, Arc::clone(&upstream));
+                let circuit = Circuit::new(breaker, Arc::clone(&changed));
+                let route = Route::new(deployment, &machine, Arc::clone(&upstream), circuit);
                 by_id.insert(route.id.to_string(), Arc::new(route));
             }
         }
-        Ok(Self { machine, by_id, upstreams, finds })
+        Ok(Self { machine, by_id, upstreams, finds, changed })
     }
 
     pub(crate) fn get(&self, deployment: &str) -> Option<Arc<Route>> {
@@ -149,25 +173,15 @@ impl Routes {
         (configured + self.finds.slots_max()).max(1)
     }
 
-    /// What to register now, in a stable order: a provider that cannot be called has its deployments down, with the reason.
+    /// All of them, in no order; the configured ones and the found ones.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Route>> {
+        self.by_id.values().cloned().chain(self.finds.all())
+    }
+
+    /// What to register now, in a stable order: what cannot be called is down, with the reason, and what fails often says so.
     pub(crate) fn registered(&self) -> Vec<v1::Deployment> {
-        let down: HashMap<&str, String> = self
-            .upstreams
-            .iter()
-            .filter_map(|upstream| Some((upstream.name.as_str(), upstream.provider.available().err()?)))
-            .collect();
-        let mut deployments: Vec<v1::Deployment> = self
-            .by_id
-            .values()
-            .map(|route| {
-                let mut deployment = route.registered.clone();
-                if let Some(reason) = down.get(route.upstream.name.as_str()) {
-                    deployment.set_state(v1::DeploymentState::Down);
-                    deployment.state_detail.clone_from(reason);
-                }
-                deployment
-            })
-            .collect();
+        let mut deployments: Vec<v1::Deployment> =
+            self.by_id.values().map(|route| Route::registered(route)).collect();
         deployments.extend(self.finds.registered());
         deployments.sort_by(|a, b| a.id.cmp(&b.id));
         deployments
@@ -175,7 +189,12 @@ impl Routes {
 }
 
 impl Route {
-    fn new(deployment: config::Deployment, machine: &NodeId, upstream: Arc<Upstream>) -> Self {
+    fn new(
+        deployment: config::Deployment,
+        machine: &NodeId,
+        upstream: Arc<Upstream>,
+        circuit: Circuit,
+    ) -> Self {
         let config::Deployment {
             id,
             model,
@@ -217,7 +236,21 @@ impl Route {
             capabilities,
             slots,
             upstream,
+            circuit,
             registered,
         }
+    }
+
+    /// What to register of it now.
+    fn registered(&self) -> v1::Deployment {
+        let mut deployment = self.registered.clone();
+        let Condition { standing, detail, .. } = self.circuit.condition();
+        let available = self.upstream.provider.available(&self.target.upstream_model);
+        let down = available.err().or_else(|| self.upstream.unwell());
+        if down.is_some() || matches!(standing, Standing::Open(_)) {
+            deployment.set_state(v1::DeploymentState::Down);
+        }
+        deployment.state_detail = down.unwrap_or(detail);
+        deployment
     }
 }

@@ -1,18 +1,23 @@
 //! The `[remote-api-adapter]` section, as it is written. [`crate::config`] checks it.
 
+mod azure;
+mod keys;
+mod ollama;
+mod resilience;
+
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 use service_runtime::Secret;
 
+pub use self::{
+    azure::{AzureAuth, AzureSettings},
+    keys::KeySettings,
+    ollama::OllamaSettings,
+    resilience::{BreakerSettings, RetrySettings, TimeoutSettings},
+};
 pub use crate::jobs::JobSettings;
 use crate::price::PriceSettings;
-
-mod azure;
-mod ollama;
-
-pub use azure::{AzureAuth, AzureSettings};
-pub use ollama::OllamaSettings;
 
 /// The sections that this service reads.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -89,6 +94,16 @@ impl Kind {
             Self::Azure => None,
         }
     }
+
+    /// What costs nothing and answers when the server does, below the base URL: the list of models, mostly.
+    pub(crate) const fn health_path(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi | Self::Groq | Self::Anthropic | Self::Gemini => Some("models"),
+            Self::Ollama => Some("api/version"),
+            // have no such list below their address
+            Self::Vertex | Self::Bedrock | Self::Azure => None,
+        }
+    }
 }
 
 /// One server to call.
@@ -103,9 +118,12 @@ pub struct ProviderSettings {
     /// dialect's own public one, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
-    /// Its key; absent = none is sent.
+    /// Its key; absent = none is sent, or [`ProviderSettings::api_keys`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<Secret>,
+    /// Several keys in place of one, each with its limits: free ones with room first, then the others in turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_keys: Vec<KeySettings>,
     /// Where and as whom Bedrock is called; for `kind = "bedrock"`, which needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bedrock: Option<BedrockSettings>,
@@ -130,6 +148,16 @@ pub struct ProviderSettings {
     /// When a failed call is tried again.
     #[serde(default)]
     pub retry: RetrySettings,
+    /// When a deployment that fails is left alone.
+    #[serde(default)]
+    pub breaker: BreakerSettings,
+    /// Between probes, seconds, 0 to 86,400; 0 = none. A probe is a GET that costs nothing. Absent: 30 with `allow_private`,
+    /// none for the providers outside, which are judged by their traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_interval_s: Option<u64>,
+    /// What a probe asks for, below `base_url`. Absent: the dialect's list of models, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_path: Option<String>,
     /// What only Azure needs to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub azure: Option<AzureSettings>,
@@ -167,58 +195,6 @@ pub struct BedrockSettings {
     /// Token of a key that expires; absent for one that does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_token: Option<Secret>,
-}
-
-/// How long each phase of a call may take, milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TimeoutSettings {
-    /// TCP and TLS.
-    pub connect_ms: u64,
-    /// To the first piece of a stream. Models that reason in silence take minutes.
-    pub first_token_ms: u64,
-    /// Silence in the middle of an answer.
-    pub idle_ms: u64,
-    /// The whole call, retries included. Below the coordinator's own limit (300,000), so that another candidate can still be tried
-    /// when a provider hangs and nothing streams.
-    pub total_ms: u64,
-}
-
-impl Default for TimeoutSettings {
-    fn default() -> Self {
-        Self { connect_ms: 5_000, first_token_ms: 120_000, idle_ms: 30_000, total_ms: 240_000 }
-    }
-}
-
-/// When a failed call is tried again: 429, 5xx or no connection, and nothing of the answer seen yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RetrySettings {
-    /// Tries after the first, 0 to 10.
-    pub retries_max: u32,
-    /// Wait before the first retry, doubling with each, milliseconds.
-    pub backoff_base_ms: u64,
-    /// Longest wait of our own choice, milliseconds.
-    pub backoff_max_ms: u64,
-    /// Longest `Retry-After` that is obeyed by waiting, milliseconds; with a longer one the fault is returned at once.
-    pub retry_after_max_ms: u64,
-    /// From the start of the first try to the start of the last, milliseconds.
-    pub total_max_ms: u64,
-    /// Share of recent calls that may be retries, percent.
-    pub budget_percent: u32,
-}
-
-impl Default for RetrySettings {
-    fn default() -> Self {
-        Self {
-            retries_max: 2,
-            backoff_base_ms: 200,
-            backoff_max_ms: 1_000,
-            retry_after_max_ms: 10_000,
-            total_max_ms: 2_000,
-            budget_percent: 20,
-        }
-    }
 }
 
 /// What a model can do.

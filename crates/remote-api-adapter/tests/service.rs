@@ -85,6 +85,7 @@ impl Fixture {
             allow_private = true
             api_key = {{ file = "{folder}/key" }}
             retry = {{ retries_max = 0 }}
+            health_interval_s = 0
             [[remote-api-adapter.providers.deployments]]
             model = "gpt-4o-mini"
             context_length = 128000

@@ -1,7 +1,11 @@
-//! Which deployments are left alone for a while.
+//! Which deployments are left alone for a while, as a coordinator sees it.
 //!
 //! Kept apart by cause, because each cause ends differently: a rate limit when the provider says so, a refused key when
 //! somebody changes it, an outage when a request gets through again. A request that is itself wrong never cools anything.
+//!
+//! A cloud adapter has a circuit breaker and cooldowns of its own, by key and model. What it refuses without calling
+//! (`Unavailable`, `RateLimited`, with a time) is left alone for exactly that time and counts as no failure, so that nobody
+//! waits twice for the same outage.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -21,7 +25,8 @@ pub struct Rules {
     pub outage_max: Duration,
     /// Pause after a rate limit that names no time.
     pub rate_limit: Duration,
-    /// Pause after a refused key or an account out of credit.
+    /// Pause after a refused key or an account out of credit that names no time. Short: the adapter itself leaves the key
+    /// alone, and registers the deployment as down until it is changed.
     pub auth: Duration,
     /// Pause after an executor that does not answer at all; short, since a restart takes a second.
     pub gone: Duration,
@@ -34,17 +39,26 @@ impl Default for Rules {
             outage: Duration::from_secs(5),
             outage_max: Duration::from_secs(120),
             rate_limit: Duration::from_secs(10),
-            auth: Duration::from_secs(60),
+            auth: Duration::from_secs(5),
             gone: Duration::from_secs(2),
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Whoever refused named a time, or there is one by rule.
+    Asked,
+    /// Failures, or nobody there: over as soon as a request gets through.
+    Outage,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Health {
     failures: u32,
     outages: u32,
-    cooling: Option<Cooling>,
+    asked: Option<Cooling>,
+    outage: Option<Cooling>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,9 +81,16 @@ impl Cooldowns {
         Self { rules, health: HashMap::new() }
     }
 
-    /// A request got through.
+    /// A request got through: an outage is over. A time that the provider named still holds, since the request may have
+    /// begun before.
     pub fn succeeded(&mut self, deployment: &DeploymentId) {
-        self.health.remove(deployment);
+        let Some(health) = self.health.get_mut(deployment) else { return };
+        let asked = health.asked.take();
+        if asked.is_none() {
+            self.health.remove(deployment);
+        } else {
+            *health = Health { asked, ..Health::default() };
+        }
     }
 
     /// A request failed.
@@ -82,10 +103,11 @@ impl Cooldowns {
             return;
         }
         let health = self.health.entry(deployment.clone()).or_default();
-        let pause = match fault.code {
-            Code::RateLimited => fault.retry_after.unwrap_or(rules.rate_limit),
-            Code::UpstreamAuth => rules.auth,
-            Code::Unavailable => rules.gone,
+        let (cause, pause) = match (fault.code, fault.retry_after) {
+            (Code::RateLimited, asked) => (Cause::Asked, asked.unwrap_or(rules.rate_limit)),
+            (Code::UpstreamAuth, asked) => (Cause::Asked, asked.unwrap_or(rules.auth)),
+            (Code::Unavailable, Some(asked)) => (Cause::Asked, asked),
+            (Code::Unavailable, None) => (Cause::Outage, rules.gone),
             _ => {
                 health.failures += 1;
                 if health.failures < rules.failures {
@@ -93,10 +115,19 @@ impl Cooldowns {
                 }
                 health.failures = 0;
                 health.outages = health.outages.saturating_add(1);
-                rules.outage.saturating_mul(1 << (health.outages - 1).min(16)).min(rules.outage_max)
+                let doubled = 1 << (health.outages - 1).min(16);
+                (Cause::Outage, rules.outage.saturating_mul(doubled).min(rules.outage_max))
             }
         };
-        health.cooling = Some(Cooling { until: now.saturating_add(pause), why: fault.to_string() });
+        let until = now.saturating_add(pause);
+        let cooling = match cause {
+            Cause::Asked => &mut health.asked,
+            Cause::Outage => &mut health.outage,
+        };
+        // one that came late does not shorten what was said before
+        if cooling.as_ref().is_none_or(|cooling| cooling.until < until) {
+            *cooling = Some(Cooling { until, why: fault.to_string() });
+        }
     }
 
     /// What cools at `now`, and why. After its pause a deployment is a candidate again, and one more failure of an outage's
@@ -106,8 +137,9 @@ impl Cooldowns {
         self.health
             .iter()
             .filter_map(|(id, health)| {
-                let cooling = health.cooling.as_ref().filter(|cooling| cooling.until > now)?;
-                Some((id.clone(), cooling.why.clone()))
+                let coolings = [&health.asked, &health.outage].into_iter().flatten();
+                let longest = coolings.filter(|cooling| cooling.until > now).max_by_key(|c| c.until)?;
+                Some((id.clone(), longest.why.clone()))
             })
             .collect()
     }
@@ -163,5 +195,38 @@ mod tests {
             cooldowns.failed(&id(), &fault(Code::Busy), at(0));
         }
         assert!(cooldowns.cooling(at(0)).is_empty());
+    }
+
+    #[test]
+    fn what_an_adapter_refuses_is_left_alone_for_its_time_and_counts_as_no_failure() {
+        let mut cooldowns = Cooldowns::new(Rules::default());
+        for _ in 0..20 {
+            cooldowns.failed(&id(), &fault(Code::Unavailable).after(at(30)), at(0));
+        }
+        assert!(cooldowns.cooling(at(29)).contains_key(&id()));
+        assert!(cooldowns.cooling(at(30)).is_empty(), "no longer than the breaker is open");
+        for _ in 0..4 {
+            cooldowns.failed(&id(), &fault(Code::Upstream), at(31));
+        }
+        assert!(cooldowns.cooling(at(31)).is_empty(), "four failures are no outage");
+    }
+
+    #[test]
+    fn an_answer_that_began_before_does_not_end_a_rate_limit_nor_shorten_it() {
+        let mut cooldowns = Cooldowns::new(Rules::default());
+        cooldowns.failed(&id(), &fault(Code::RateLimited).after(at(600)), at(0));
+        cooldowns.failed(&id(), &fault(Code::RateLimited).after(at(1)), at(1));
+        cooldowns.succeeded(&id());
+        assert!(cooldowns.cooling(at(599)).contains_key(&id()));
+        assert!(cooldowns.cooling(at(600)).is_empty());
+    }
+
+    #[test]
+    fn a_refused_key_with_another_one_beside_it_cools_nothing() {
+        let mut cooldowns = Cooldowns::new(Rules::default());
+        cooldowns.failed(&id(), &fault(Code::UpstreamAuth).after(Duration::from_millis(1)), at(0));
+        assert!(cooldowns.cooling(at(1)).is_empty());
+        cooldowns.failed(&id(), &fault(Code::UpstreamAuth), at(1));
+        assert!(cooldowns.cooling(at(5)).contains_key(&id()));
     }
 }

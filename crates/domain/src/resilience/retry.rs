@@ -34,11 +34,43 @@ impl Default for Policy {
     }
 }
 
+/// Why the same request may succeed here in a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Too many requests (429).
+    RateLimit,
+    /// The upstream failed or is overloaded (5xx, 529).
+    Server,
+    /// The upstream gave up waiting for something of its own (408, 504).
+    Timeout,
+    /// No connection.
+    Connect,
+    /// The connection broke before anything of the answer was used.
+    Cut,
+    /// The upstream refused the key, and there is another one.
+    Key,
+}
+
+impl Cause {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimit => "rate_limit",
+            Self::Server => "server",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Cut => "cut",
+            Self::Key => "key",
+        }
+    }
+}
+
 /// A try that failed, as far as another one is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failure {
-    /// Whether the same request may succeed here in a moment.
-    pub transient: bool,
+    /// Why another try makes sense; `None` = it does not.
+    pub cause: Option<Cause>,
     /// What the upstream asked for.
     pub retry_after: Option<Duration>,
 }
@@ -80,17 +112,17 @@ impl Policy {
     /// Decides about another try, and takes it from the budget when there is one.
     ///
     /// `jitter` spreads the callers of one outage: 0 to 1,000 per mille, drawn evenly. A wait of our own choice lies between
-    /// half of the backoff and all of it; one that the upstream asked for grows by up to a tenth of the base backoff.
+    /// half of the backoff and all of it; one that the upstream asked for grows by up to a tenth of the base backoff. Another
+    /// key is tried at once: it has limits of its own.
     #[must_use]
     pub fn decide(&self, failure: Failure, progress: Progress, jitter: u32, budget: &mut Budget) -> Verdict {
-        if !failure.transient {
-            return Verdict::GiveUp(Reason::Permanent);
-        }
+        let Some(cause) = failure.cause else { return Verdict::GiveUp(Reason::Permanent) };
         if progress.retries >= self.retries_max {
             return Verdict::GiveUp(Reason::RetriesSpent);
         }
         let jitter = jitter.min(1_000);
         let wait = match failure.retry_after {
+            _ if cause == Cause::Key => Duration::ZERO,
             Some(asked) if asked > self.retry_after_max => return Verdict::GiveUp(Reason::WaitTooLong),
             Some(asked) => asked.saturating_add(self.backoff_base / 10 * jitter / 1_000),
             None => {
@@ -148,7 +180,7 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const TRANSIENT: Failure = Failure { transient: true, retry_after: None };
+    const TRANSIENT: Failure = Failure { cause: Some(Cause::Server), retry_after: None };
     const START: Progress = Progress { retries: 0, elapsed: Duration::ZERO };
 
     fn plenty() -> Budget {
@@ -172,7 +204,7 @@ mod tests {
     #[test]
     fn an_upstream_is_never_asked_before_the_time_it_named() {
         let asked = Duration::from_millis(900);
-        let failure = Failure { transient: true, retry_after: Some(asked) };
+        let failure = Failure { cause: Some(Cause::RateLimit), retry_after: Some(asked) };
         for jitter in [0, 500, 1_000, u32::MAX] {
             let verdict = Policy::default().decide(failure, START, jitter, &mut plenty());
             assert!(matches!(verdict, Verdict::Again(wait) if wait >= asked), "{verdict:?}");
@@ -180,11 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn another_key_is_tried_at_once_but_still_counts() {
+        let failure = Failure { cause: Some(Cause::Key), retry_after: Some(Duration::from_secs(3_600)) };
+        let mut budget = Budget::new(20, 1);
+        let policy = Policy::default();
+        assert_eq!(policy.decide(failure, START, 1_000, &mut budget), Verdict::Again(Duration::ZERO));
+        assert_eq!(policy.decide(failure, START, 0, &mut budget), Verdict::GiveUp(Reason::BudgetSpent));
+    }
+
+    #[test]
     fn each_bound_ends_it_with_its_own_reason() {
         let policy = Policy::default();
-        let asks = |secs| Failure { transient: true, retry_after: Some(Duration::from_secs(secs)) };
+        let asks =
+            |secs| Failure { cause: Some(Cause::RateLimit), retry_after: Some(Duration::from_secs(secs)) };
         let cases = [
-            (Failure { transient: false, retry_after: None }, START, Reason::Permanent),
+            (Failure { cause: None, retry_after: None }, START, Reason::Permanent),
             (TRANSIENT, Progress { retries: 2, ..START }, Reason::RetriesSpent),
             (asks(11), START, Reason::WaitTooLong),
             (asks(3), START, Reason::TimeSpent),
@@ -232,7 +274,8 @@ mod tests {
             asked_ms in proptest::option::of(0u64..20_000),
         ) {
             let policy = Policy { retries_max: 40, ..Policy::default() };
-            let failure = Failure { transient: true, retry_after: asked_ms.map(Duration::from_millis) };
+            let retry_after = asked_ms.map(Duration::from_millis);
+            let failure = Failure { cause: Some(Cause::Server), retry_after };
             let progress = Progress { retries, elapsed: Duration::from_millis(elapsed_ms) };
             if let Verdict::Again(wait) = policy.decide(failure, progress, jitter, &mut plenty()) {
                 proptest::prop_assert!(progress.elapsed + wait <= policy.total_max);

@@ -358,7 +358,7 @@ fn admit(
     Ok((price, preference))
 }
 
-type Rank = (Preference, usize, Preference, u8, bool, Reverse<u32>, Money, DeploymentId);
+type Rank = (Preference, usize, Preference, u8, bool, bool, Money, bool, Reverse<u32>, DeploymentId);
 
 fn rank(candidate: &Candidate, tiers: &[Tier], snapshot: &Snapshot, live: &Live) -> Rank {
     let deployment = &candidate.deployment;
@@ -377,8 +377,9 @@ fn rank(candidate: &Candidate, tiers: &[Tier], snapshot: &Snapshot, live: &Live)
     let far = deployment.machine != snapshot.machine;
     let busy = live.outstanding.get(&deployment.id).copied().unwrap_or(0);
     let free_slots = deployment.slots.saturating_sub(busy);
-    let id = deployment.id.clone();
-    (before_tier, tier, candidate.preference, warmth, far, Reverse(free_slots), candidate.worst_case_cost, id)
+    let (full, degraded, id) = (free_slots == 0, deployment.degraded, deployment.id.clone());
+    let cost = candidate.worst_case_cost;
+    (before_tier, tier, candidate.preference, warmth, far, full, cost, degraded, Reverse(free_slots), id)
 }
 
 fn nothing_left(facts: &Facts<'_>, rejected: &[Rejection]) -> Fault {

@@ -173,6 +173,8 @@ pub struct Deployment {
     pub price: Option<Price>,
     /// Whether it answers.
     pub state: DeploymentState,
+    /// It answers, but has failed often lately.
+    pub degraded: bool,
     /// GPU memory while loaded.
     pub vram: Bytes,
     /// Length of embedding vectors; 0 = does not embed.

@@ -38,6 +38,7 @@ fn deployment(id: &str, name: &str, tier: Tier, context: u64) -> Deployment {
             }
         }),
         state: DeploymentState::Warm,
+        degraded: false,
         vram: Bytes::ZERO,
         embedding_dimensions: 0,
     }
@@ -265,6 +266,84 @@ fn the_idler_of_two_equal_deployments_goes_first() {
     };
     let decision = Ask::tokens(10).decide(&snapshot, &live).unwrap();
     assert_eq!(decision.candidates[0].deployment.id.as_str(), "mainpc/llama.cpp/demo-b");
+}
+
+/// One model in three regions: cheap input, cheap output, and dear.
+fn regions() -> Snapshot {
+    let region = |name: &str, input, output| {
+        let mut made =
+            deployment(&format!("mainpc/bedrock-{name}/claude"), "claude", Tier::RemoteApi, 200_000);
+        let (input, output) = (Money::picodollars(input), Money::picodollars(output));
+        made.price = Some(Price { input, output, ..Price::FREE });
+        made
+    };
+    snapshot(vec![
+        region("a-dear", 5_000_000, 20_000_000),
+        region("b-output", 4_000_000, 10_000_000),
+        region("c-input", 3_000_000, 15_000_000),
+    ])
+}
+
+fn region_order(snapshot: &Snapshot, input: u64, max_output: u64, live: &Live) -> Vec<String> {
+    let id = RequestId::new("r1").unwrap();
+    let named = model("claude");
+    let profile = TaskProfile::default();
+    let facts = Facts {
+        id: &id,
+        needs: Needs::GENERATE,
+        input: Tokens::new(input),
+        max_output: Some(Tokens::new(max_output)),
+        model: Some(&named),
+        agent: None,
+        profile: &profile,
+    };
+    let decision = decide(&facts, snapshot, live).unwrap();
+    let name = |candidate: &Candidate| candidate.deployment.id.as_str()["mainpc/bedrock-".len()..].to_owned();
+    decision.candidates.iter().map(|candidate| name(candidate).replace("/claude", "")).collect()
+}
+
+#[test]
+fn of_several_regions_the_one_that_is_cheapest_for_this_request_goes_first() {
+    let idle = Live::default();
+    assert_eq!(region_order(&regions(), 10_000, 100, &idle), ["c-input", "b-output", "a-dear"]);
+    assert_eq!(region_order(&regions(), 100, 10_000, &idle), ["b-output", "c-input", "a-dear"]);
+}
+
+#[test]
+fn a_region_is_left_for_a_dearer_one_only_when_it_is_full() {
+    let busy = |count| Live {
+        outstanding: HashMap::from([(DeploymentId::new("mainpc/bedrock-c-input/claude").unwrap(), count)]),
+        ..Live::default()
+    };
+    assert_eq!(region_order(&regions(), 10_000, 100, &busy(3))[0], "c-input");
+    assert_eq!(region_order(&regions(), 10_000, 100, &busy(4)), ["b-output", "a-dear", "c-input"]);
+}
+
+#[test]
+fn of_regions_at_one_price_the_one_that_is_well_goes_first_then_the_idler() {
+    let mut snapshot = regions();
+    for deployment in &mut snapshot.deployments {
+        let mut equal = (**deployment).clone();
+        equal.price = Some(Price::FREE);
+        equal.degraded = equal.id.as_str().contains("a-dear");
+        *deployment = Arc::new(equal);
+    }
+    let live = Live {
+        outstanding: HashMap::from([(DeploymentId::new("mainpc/bedrock-b-output/claude").unwrap(), 1)]),
+        ..Live::default()
+    };
+    assert_eq!(region_order(&snapshot, 10, 10, &live), ["c-input", "b-output", "a-dear"]);
+}
+
+#[test]
+fn a_cheaper_region_that_is_down_or_cooling_is_passed_over() {
+    let mut snapshot = regions();
+    let mut down = (*snapshot.deployments[2]).clone();
+    down.state = DeploymentState::Down("circuit breaker is open".to_owned());
+    snapshot.deployments[2] = Arc::new(down);
+    let cooling = DeploymentId::new("mainpc/bedrock-b-output/claude").unwrap();
+    let live = Live { cooling: HashMap::from([(cooling, "429".to_owned())]), ..Live::default() };
+    assert_eq!(region_order(&snapshot, 10_000, 100, &live), ["a-dear"]);
 }
 
 fn any_deployment() -> impl Strategy<Value = Deployment> {

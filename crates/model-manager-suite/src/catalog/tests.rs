@@ -181,6 +181,7 @@ fn deployment(machine: &str, model: &str, tier: Tier) -> Arc<Deployment> {
         slots: 4,
         price: Some(if cloud { paid } else { Price::FREE }),
         state: DeploymentState::Warm,
+        degraded: false,
         vram: Bytes::ZERO,
         embedding_dimensions: 0,
     })

@@ -2,9 +2,12 @@
 
 mod anthropic;
 mod bedrock;
+mod deadlines;
 mod family;
 mod faults;
 mod google;
+mod keys;
+mod outages;
 mod outside;
 mod upstream;
 
@@ -25,6 +28,8 @@ const STREAM: &[u8] = include_bytes!("../provider/openai/golden/stream/openai.ss
 const WHOLE: &str = include_str!("../provider/openai/golden/decode/plain.json");
 /// 19 input of which 8 cached, 6 output, at the prices of [`settings`].
 const COST: i64 = 11 * 1_000_000 + 8 * 500_000 + 6 * 4_000_000;
+/// For tests that fail many times on purpose.
+const NO_BREAKER: &str = "breaker = { failures = 0, failure_percent = 0 }";
 const DEPLOYMENT: &str = "mainpc/acme/large";
 
 fn settings(base_url: &str, more: &str) -> String {

@@ -103,7 +103,7 @@ fn place(written: &ProviderSettings) -> Result<Place, Invalid> {
     let Some(VertexSettings { project, location }) = &written.vertex else {
         return Err(Invalid::new("vertex", "is missing, expected project and location"));
     };
-    if written.api_key.is_none() {
+    if written.api_key.is_none() && written.api_keys.is_empty() {
         let problem = "is missing, expected a service account's key file or an access token";
         return Err(Invalid::new("api_key", problem));
     }
@@ -138,7 +138,7 @@ fn bedrock(written: &ProviderSettings) -> Result<&BedrockSettings, Invalid> {
     }
     let missing = |name: &str| Err(Invalid::new(name, "is missing, expected all parts of the access key"));
     match (&bedrock.access_key_id, &bedrock.secret_access_key, &bedrock.session_token) {
-        (Some(_), Some(_), _) if written.api_key.is_some() => {
+        (Some(_), Some(_), _) if written.api_key.is_some() || !written.api_keys.is_empty() => {
             Err(Invalid::new("bedrock.access_key_id", "is given beside api_key, expected only one of them"))
         }
         (Some(_), Some(_), _) | (None, None, None) => Ok(bedrock),

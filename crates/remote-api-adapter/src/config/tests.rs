@@ -2,6 +2,8 @@ use domain::units::Money;
 
 use super::*;
 
+mod resilience;
+
 const PROVIDER: &str = r#"
 [[providers]]
 name = "acme"
@@ -287,6 +289,8 @@ fn vertex_has_a_place_and_the_address_of_it() {
     assert_eq!(providers[0].base_url.as_str(), "https://europe-west4-aiplatform.googleapis.com/v1");
     let Speaks::Vertex(place) = &providers[0].speaks else { panic!("{:?}", providers[0].speaks) };
     assert_eq!((place.project.as_str(), place.location.as_str()), ("example.com:my-project", "europe-west4"));
+    let several = VERTEX.replace("api_key = { file", "api_keys = [{ file").replace(".json\" }", ".json\" }]");
+    assert_eq!(checked(&several).unwrap()[0].keys.len(), 1);
     let global = checked(&VERTEX.replace("europe-west4", "global")).unwrap();
     assert_eq!(global[0].base_url.as_str(), "https://aiplatform.googleapis.com/v1");
 }
@@ -351,6 +355,7 @@ fn each_slip_in_bedrocks_settings_is_named_with_its_place() {
         (", access_key_id = { env = \"ID\" }", "", "providers[0].bedrock.access_key_id"),
         (", secret_access_key = { env = \"SECRET\" }", "", "providers[0].bedrock.secret_access_key"),
         ("kind =", "api_key = { env = \"KEY\" }\nkind =", "providers[0].bedrock.access_key_id"),
+        ("kind =", "api_keys = [{ env = \"KEY\" }]\nkind =", "providers[0].bedrock.access_key_id"),
         ("\"bedrock\"", "\"openai\"", "providers[0].bedrock"),
     ];
     for (from, to, field) in cases {

@@ -1,27 +1,34 @@
 //! One call to a provider, whatever its dialect: key, request, refusal, and the answer in whichever form it comes.
 
+mod answer;
 mod side;
 
-use std::sync::Arc;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use bytes::Bytes;
-use domain::fault::{Code, Fault, Origin};
+use domain::{
+    fault::{Code, Fault, Origin},
+    inference::Request,
+};
 use futures::{FutureExt, future::BoxFuture};
 use reqwest::{
-    Method, Response, StatusCode,
+    Method, Response, StatusCode, Url,
     header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName},
 };
 use service_runtime::Clock;
 use tokio::time::Instant;
-use wire::v1;
 
+use self::answer::{Streamed, Whole};
 use super::{
-    Answer, Call, Completion, Dialect, Failure, Prepared, Provider, Reader, Refused, Step,
-    http::{Body, Gather, Transport},
-    jobs::Desk,
-    refusal::{retry_after, scrub},
+    Answer, Call, Dialect, Failed, Failure, Prepared, Provider, Refused, http::Transport, jobs::Desk, limits,
+    refusal::retry_after,
 };
-use crate::credential::{Credential, Key};
+use crate::{
+    credential::Key,
+    keys::{Keys, Lease},
+};
 
 /// Under which providers name a call, the first that is there counts.
 const REQUEST_IDS: [HeaderName; 4] = [
@@ -30,6 +37,10 @@ const REQUEST_IDS: [HeaderName; 4] = [
     HeaderName::from_static("apim-request-id"),
     HeaderName::from_static("x-amzn-requestid"),
 ];
+/// Tokens that an answer is taken to need when the caller's own bound is larger or absent, as rule R1 takes it.
+const EXPECTED_OUTPUT: u64 = 512;
+/// How long a probe may take beyond the connection.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// One configured provider: its dialect and what is needed to call it.
 pub(crate) struct Exchange<D> {
@@ -37,70 +48,52 @@ pub(crate) struct Exchange<D> {
     pub(crate) dialect: D,
     /// Sent with each call.
     pub(crate) headers: HeaderMap,
-    /// Absent: the server wants no key.
-    pub(crate) credential: Option<Credential>,
+    pub(crate) keys: Keys,
     pub(crate) transport: Transport,
     pub(crate) clock: Clock,
+    /// What a probe asks for, with GET.
+    pub(crate) health: Option<Url>,
 }
 
 impl<D: Dialect> Exchange<D> {
-    async fn call(&self, call: Call<'_>) -> Result<Box<dyn Answer>, Failure> {
+    async fn call(&self, call: Call<'_>, free: &AtomicBool) -> Result<Box<dyn Answer>, Failed> {
         let started = Instant::now();
-        let (prepared, mut reader) = self.dialect.prepare(call).map_err(Failure::permanent)?;
+        let (prepared, mut reader) = self.dialect.prepare(call).map_err(Failed::unsent)?;
+        let mut lease = self.keys.lease(&call.target.upstream_model, tokens(call.request))?;
+        free.store(lease.free, Ordering::Relaxed);
         let streams = call.request.streams();
         let first_by = started + self.transport.timeouts.first_token;
-        let send = async |key: Option<&Key>| {
-            let mut request = self.request(&prepared);
-            self.dialect.authorize(&mut request, key).await?;
-            if streams {
-                self.transport.send_by(request, first_by).await
-            } else {
-                self.transport.send(request).await
-            }
-        };
-        let mut key = self.key().map_err(Failure::permanent)?;
-        let mut response = send(key.as_deref()).await?;
-        if response.status() == StatusCode::UNAUTHORIZED
-            && let Some((credential, refused)) = self.credential.as_ref().zip(key.as_ref())
-            && let Some(new) = credential.reread(refused)
-        {
+        let by = streams.then_some(first_by);
+        let mut response = self.send(&prepared, &lease, by).await?;
+        if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) && lease.reread() {
             tracing::info!(provider = %self.name, "the key was refused and another one found, trying again");
-            response = send(Some(&new)).await?;
-            key = Some(new);
+            response = self.send(&prepared, &lease, by).await?;
         }
+        lease.saw(limits::seen(response.headers(), self.clock.now_unix_ms()));
         if !response.status().is_success() {
-            return Err(self.refused(response, key.as_deref()).await);
+            return Err(self.refused(response, &lease).await);
         }
+        lease.accepted();
         reader.head(response.headers());
         let request_id = REQUEST_IDS.iter().find_map(|name| header(&response, name)).unwrap_or_default();
         let is_json =
             header(&response, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
+        let transport = self.transport.clone();
         // a server without streaming answers whole, also when asked to stream
-        if !streams || is_json {
-            let transport = self.transport.clone();
-            return Ok(Box::new(Whole { transport, response: Some(response), reader, request_id, key }));
-        }
-        Ok(Box::new(Streamed {
-            reader,
-            body: Some(self.transport.body(response)),
-            transport: self.transport.clone(),
-            provider: self.name.clone(),
-            request_id,
-            key,
-            first_by: Some(first_by),
-            ended: None,
-        }))
-    }
-
-    fn key(&self) -> Result<Option<Arc<Key>>, Fault> {
-        let read = self.credential.as_ref().map(Credential::current).transpose();
-        read.map_err(|problem| {
-            let message = format!("{} has no key: {problem}", self.name);
-            Fault::new(Code::UpstreamAuth, Origin::Provider, true, message)
+        Ok(if !streams || is_json {
+            Box::new(Whole { transport, response: Some(response), reader, request_id, lease })
+        } else {
+            let provider = self.name.clone();
+            Box::new(Streamed::new(transport, response, provider, reader, request_id, lease, first_by))
         })
     }
 
-    fn request(&self, prepared: &Prepared) -> reqwest::Request {
+    async fn send(
+        &self,
+        prepared: &Prepared,
+        lease: &Lease,
+        by: Option<Instant>,
+    ) -> Result<Response, Failed> {
         let mut request = reqwest::Request::new(Method::POST, prepared.url.clone());
         let headers = request.headers_mut();
         headers.extend(self.headers.clone());
@@ -108,29 +101,87 @@ impl<D: Dialect> Exchange<D> {
         headers.insert(CONTENT_TYPE, prepared.content_type.clone());
         headers.insert(ACCEPT, prepared.accept.clone());
         *request.body_mut() = Some(prepared.body.clone().into());
-        request
+        let authorized = self.dialect.authorize(&mut request, lease.key()).await;
+        authorized.map_err(|failure| self.blamed(None, failure, lease))?;
+        let sent = match by {
+            Some(by) => self.transport.send_by(request, by).await,
+            None => self.transport.send(request).await,
+        };
+        sent.map_err(Failed::from)
     }
 
-    async fn refused(&self, response: Response, key: Option<&Key>) -> Failure {
+    async fn refused(&self, response: Response, lease: &Lease) -> Failed {
+        let status = response.status().as_u16();
+        let failure = self.explained(response, lease.key().map(Key::expose)).await;
+        self.blamed(Some(status), failure, lease)
+    }
+
+    /// The failure of a call with this key, which rests where that is the reason.
+    fn blamed(&self, status: Option<u16>, failure: Failure, lease: &Lease) -> Failed {
+        if self.dialect.blames_key(status, lease.key().map(Key::expose)) {
+            lease.refused(status, failure.into())
+        } else {
+            failure.into()
+        }
+    }
+
+    /// What a response without success means.
+    async fn explained(&self, response: Response, key: Option<&str>) -> Failure {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = self.transport.explanation(response).await;
         let refused = Refused { status, headers: &headers, body: &body };
-        let mut failure = self.dialect.refusal(&self.name, refused, key.map(Key::expose));
+        let mut failure = self.dialect.refusal(&self.name, refused, key);
         if failure.fault.retry_after.is_none() {
             failure.fault.retry_after = retry_after(refused.headers, self.clock.now_unix_ms());
         }
         failure
     }
+
+    /// One probe.
+    async fn look(&self, url: &Url) -> Result<(), String> {
+        let mut request = reqwest::Request::new(Method::GET, url.clone());
+        request.headers_mut().extend(self.headers.clone());
+        let key = self.keys.any();
+        let authorized = self.dialect.authorize(&mut request, key.as_deref()).await;
+        authorized.map_err(|failure| failure.fault.message)?;
+        let asked = async {
+            let response = self.transport.send(request).await.map_err(|failure| failure.fault.message)?;
+            let status = response.status();
+            // read to its end, so that the connection serves again
+            self.transport.explanation(response).await;
+            // who refuses is there all the same
+            if status.is_server_error() {
+                Err(format!("{} answered a probe with {status}", self.name))
+            } else {
+                Ok(())
+            }
+        };
+        let limit = self.transport.timeouts.connect + PROBE;
+        tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
+            Err(format!("{} did not answer a probe in {} ms", self.name, limit.as_millis()))
+        })
+    }
 }
 
 impl<D: Dialect> Provider for Exchange<D> {
-    fn open<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Box<dyn Answer>, Failure>> {
-        self.call(call).boxed()
+    fn open<'a>(
+        &'a self,
+        call: Call<'a>,
+        free: &'a AtomicBool,
+    ) -> BoxFuture<'a, Result<Box<dyn Answer>, Failed>> {
+        self.call(call, free).boxed()
     }
 
-    fn available(&self) -> Result<(), String> {
+    fn available(&self, upstream_model: &str) -> Result<(), String> {
         self.dialect.available()?;
-        self.credential.as_ref().map_or(Ok(()), |credential| credential.current().map(drop))
+        self.keys.available(upstream_model)
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), String>> {
+        match &self.health {
+            Some(url) => self.look(url).boxed(),
+            None => futures::future::ready(Ok(())).boxed(),
+        }
     }
 
     fn jobs(&self) -> Option<Desk<'_>> {
@@ -138,134 +189,15 @@ impl<D: Dialect> Provider for Exchange<D> {
     }
 }
 
+/// What a call is taken to need of a limit of tokens.
+fn tokens(request: &Request) -> u64 {
+    let output = request.max_output().map_or(EXPECTED_OUTPUT, |most| most.get().min(EXPECTED_OUTPUT));
+    request.input_tokens().get().saturating_add(output)
+}
+
 fn header(response: &Response, name: &HeaderName) -> Option<String> {
     let text = response.headers().get(name)?.to_str().ok()?;
     Some(text.chars().take(128).collect())
-}
-
-/// A provider's error inside an answer may repeat the key it was called with.
-fn discreet(mut fault: Fault, key: Option<&Key>) -> Fault {
-    fault.message = scrub(&fault.message, key.map(Key::expose));
-    fault
-}
-
-/// The end of an answer; the header's id stands in where the answer itself has none.
-fn done(mut completion: Completion, request_id: &mut String) -> Step {
-    if completion.provider_request_id.is_empty() {
-        completion.provider_request_id = std::mem::take(request_id);
-    }
-    Step::Done(Box::new(completion))
-}
-
-/// An answer that comes in one piece.
-struct Whole {
-    transport: Transport,
-    response: Option<Response>,
-    reader: Box<dyn Reader>,
-    request_id: String,
-    key: Option<Arc<Key>>,
-}
-
-impl Whole {
-    async fn read(&mut self) -> Result<Step, Fault> {
-        let Some(response) = self.response.take() else {
-            return Err(Fault::internal("a whole answer was read twice"));
-        };
-        let body = self.transport.whole(response).await?;
-        Ok(done(self.reader.whole(&body)?, &mut self.request_id))
-    }
-}
-
-impl Answer for Whole {
-    fn next(&mut self) -> BoxFuture<'_, Result<Step, Fault>> {
-        async { self.read().await.map_err(|fault| discreet(fault, self.key.as_deref())) }.boxed()
-    }
-}
-
-/// An answer that comes in pieces.
-struct Streamed {
-    transport: Transport,
-    provider: String,
-    reader: Box<dyn Reader>,
-    body: Option<Body>,
-    request_id: String,
-    key: Option<Arc<Key>>,
-    /// Until the first piece: when it is too late for it.
-    first_by: Option<Instant>,
-    /// How it ended, when pieces had to be handed out before saying so.
-    ended: Option<Result<(), Fault>>,
-}
-
-impl Streamed {
-    async fn step(&mut self) -> Result<Step, Fault> {
-        let mut items = Vec::new();
-        if self.ended.is_none() {
-            self.pieces(&mut items).await;
-        }
-        match self.ended.take() {
-            Some(Err(fault)) if items.is_empty() => Err(fault),
-            // what came before the fault is given first
-            Some(Err(fault)) => {
-                self.ended = Some(Err(fault));
-                Ok(Step::Pieces(items))
-            }
-            Some(Ok(())) => Ok(done(self.reader.completion(items), &mut self.request_id)),
-            None => {
-                self.first_by = None;
-                Ok(Step::Pieces(items))
-            }
-        }
-    }
-
-    /// Reads until there is a piece or an end.
-    async fn pieces(&mut self, items: &mut Vec<v1::DeltaItem>) {
-        let Some(mut body) = self.body.take() else {
-            self.ended = Some(Err(cut(&self.provider)));
-            return;
-        };
-        let (reader, ended) = (&mut self.reader, &mut self.ended);
-        let mut at_end = false;
-        let mut take = |read: Result<Option<Bytes>, Fault>, items: &mut Vec<v1::DeltaItem>| {
-            let outcome = match read {
-                Ok(Some(bytes)) => reader.feed(&bytes, items),
-                Ok(None) => {
-                    at_end = true;
-                    reader.end(items)
-                }
-                Err(fault) => Err(fault),
-            };
-            match outcome {
-                Ok(()) if at_end || reader.is_done() => *ended = Some(Ok(())),
-                Ok(()) => return Gather::More,
-                Err(fault) => *ended = Some(Err(fault)),
-            }
-            Gather::Stop
-        };
-        loop {
-            let (by, expected) = match self.first_by {
-                Some(by) => (by, "the first token"),
-                None => (Instant::now() + self.transport.timeouts.idle, "more of the answer"),
-            };
-            if take(body.read(by, expected).await, items) == Gather::Stop {
-                break;
-            }
-            if !items.is_empty() {
-                body.gather(|read| take(read, items)).await;
-                break;
-            }
-        }
-        match &self.ended {
-            None => self.body = Some(body),
-            Some(Ok(())) if !at_end => body.drain(),
-            Some(_) => {}
-        }
-    }
-}
-
-impl Answer for Streamed {
-    fn next(&mut self) -> BoxFuture<'_, Result<Step, Fault>> {
-        async { self.step().await.map_err(|fault| discreet(fault, self.key.as_deref())) }.boxed()
-    }
 }
 
 /// The stream ended before the answer.

@@ -138,8 +138,10 @@ impl Transport {
     pub(crate) async fn explanation(&self, response: Response) -> Vec<u8> {
         let mut start = Vec::new();
         let mut body = self.body(response);
+        // one limit for all of it: an error that drips is not worth waiting for
+        let by = Instant::now() + self.timeouts.idle;
         while start.len() < ERROR_BYTES_MAX {
-            match body.read(Instant::now() + self.timeouts.idle, "the error").await {
+            match body.read(by, "the error").await {
                 Ok(Some(bytes)) => start.extend_from_slice(&bytes),
                 Ok(None) | Err(_) => break,
             }

@@ -11,11 +11,14 @@ use std::{
 use domain::{
     id::{DeploymentId, ModelName, NodeId},
     pricing::Price,
+    resilience::breaker::Rules,
 };
+use tokio::sync::Notify;
 use wire::v1;
 
 use super::{Route, Upstream};
 use crate::{
+    circuit::Circuit,
     config,
     provider::{Found, Target, ollama::FOUND_MAX},
 };
@@ -28,6 +31,9 @@ struct Find {
     upstream: Arc<Upstream>,
     /// Calls at once to each model.
     slots: u32,
+    /// Of the circuit breakers of what is found.
+    breaker: Rules,
+    changed: Arc<Notify>,
     seen: Mutex<Seen>,
 }
 
@@ -38,8 +44,15 @@ struct Seen {
 }
 
 impl Finds {
-    pub(super) fn watch(&mut self, upstream: &Arc<Upstream>, slots: u32) {
-        self.0.push(Find { upstream: Arc::clone(upstream), slots, seen: Mutex::default() });
+    pub(super) fn watch(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        slots: u32,
+        breaker: Rules,
+        changed: &Arc<Notify>,
+    ) {
+        let (upstream, changed) = (Arc::clone(upstream), Arc::clone(changed));
+        self.0.push(Find { upstream, slots, breaker, changed, seen: Mutex::default() });
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -58,14 +71,18 @@ impl Finds {
         })
     }
 
+    pub(super) fn all(&self) -> Vec<Arc<Route>> {
+        let routes = |find: &Find| find.seen.lock().unwrap_or_else(PoisonError::into_inner).routes.clone();
+        self.0.iter().flat_map(routes).collect()
+    }
+
     pub(super) fn registered(&self) -> Vec<v1::Deployment> {
         let mut all = Vec::new();
         for find in &self.0 {
             let seen = find.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let problem = seen.problem.clone().or_else(|| find.upstream.provider.available().err());
             for route in &seen.routes {
-                let mut deployment = route.registered.clone();
-                if let Some(reason) = &problem {
+                let mut deployment = Route::registered(route);
+                if let Some(reason) = &seen.problem {
                     deployment.set_state(v1::DeploymentState::Down);
                     deployment.state_detail.clone_from(reason);
                 }
@@ -134,7 +151,8 @@ impl Find {
                 batch_price: None,
                 training_price: None,
             };
-            let route = Route::new(deployment, machine, Arc::clone(&self.upstream));
+            let circuit = Circuit::new(self.breaker, Arc::clone(&self.changed));
+            let route = Route::new(deployment, machine, Arc::clone(&self.upstream), circuit);
             let same =
                 before.iter().find(|old| old.registered == route.registered && old.target == route.target);
             routes.push(same.map_or_else(|| Arc::new(route), Arc::clone));

@@ -229,8 +229,9 @@ async fn far_side(row: &Row, folder: &Path, tasks: &mut JoinSet<()>) -> Place {
 
 const CHAT: &str = r#"["generate", "translate", "tools", "vision", "json_schema", "reasoning"]"#;
 
-/// Further settings of every provider. A question is put once, however the last one ended.
-const CALM: &str = "retry = { retries_max = 0 }";
+/// Further settings of every provider. A question is put once, however the last one ended, and nothing else is asked.
+const CALM: &str =
+    "retry = { retries_max = 0 }\nbreaker = { failures = 0, failure_percent = 0 }\nhealth_interval_s = 0";
 
 fn provider(row: &Row, place: &Place, name: &str) -> String {
     let settings = (row.settings)(place);

@@ -85,9 +85,10 @@ impl From<Fault> for v1::Error {
             retryable: fault.retryable,
             message: fault.message,
             field: fault.field,
-            retry_after_ms: fault
-                .retry_after
-                .map_or(0, |wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            // never 0, which means that nobody knows: half a millisecond would become the longest default
+            retry_after_ms: fault.retry_after.map_or(0, |wait| {
+                u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1)
+            }),
             provider_code: fault.provider_code,
         }
     }
@@ -104,5 +105,21 @@ impl From<v1::Error> for Fault {
             field: error.field,
             provider_code: error.provider_code,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_however_short_is_not_taken_for_an_unknown_one() {
+        for (wait, told) in [(0, 1), (300, 1), (1_000, 1), (1_001, 2), (42_000_000, 42_000)] {
+            let wait = Duration::from_micros(wait);
+            let error = v1::Error::from(Fault::internal("x").after(wait));
+            assert_eq!(error.retry_after_ms, told, "{wait:?}");
+            assert!(Fault::from(error).retry_after.is_some_and(|back| back >= wait));
+        }
+        assert_eq!(Fault::from(v1::Error::from(Fault::internal("x"))).retry_after, None);
     }
 }

@@ -46,6 +46,8 @@ impl TryFrom<v1::Deployment> for Deployment {
     type Error = Fault;
 
     fn try_from(wire: v1::Deployment) -> Result<Self, Fault> {
+        // what is warm has nothing to explain, unless it fails often
+        let degraded = wire.state() == v1::DeploymentState::Warm && !wire.state_detail.is_empty();
         let state = match wire.state() {
             v1::DeploymentState::Warm => DeploymentState::Warm,
             v1::DeploymentState::Loading => DeploymentState::Loading,
@@ -89,6 +91,7 @@ impl TryFrom<v1::Deployment> for Deployment {
             slots: wire.slots.max(1),
             price,
             state,
+            degraded,
             vram: Bytes::new(wire.vram_bytes),
             embedding_dimensions: wire.embedding_dimensions,
         })

@@ -1095,7 +1095,7 @@ pub struct Deployment {
     pub free: bool,
     #[prost(enumeration = "DeploymentState", tag = "12")]
     pub state: i32,
-    /// Why it is down or cold; empty when warm.
+    /// Why it is down or cold, or what is wrong although it is warm; empty when it is warm and well.
     #[prost(string, tag = "13")]
     pub state_detail: ::prost::alloc::string::String,
     /// GPU memory while loaded, bytes; 0 = none or unknown.

@@ -123,7 +123,7 @@ async fn a_response_cut_after_any_byte_never_ends_well() {
     let stop: &[u8] = b"data: {\"type\":\"message_stop\"}";
     let end = bytes.windows(stop.len()).position(|window| window == stop).unwrap() + stop.len();
     let upstream = Upstream::start((0..end).map(|k| vec![Act::Send(bytes[..k].to_vec()), Act::Close])).await;
-    let adapter = adapter_of(&toml(&upstream, "").replace("retry = {", "retry = { retries_max = 0,"));
+    let adapter = adapter_of(&toml(&upstream, NO_BREAKER).replace("retry = {", "retry = { retries_max = 0,"));
     for k in 0..end {
         let (text, outcome) = ask(&adapter, &question(true)).await;
         let fault = outcome.expect_err(&format!("cut after {k} bytes"));

@@ -108,6 +108,32 @@ async fn a_key_that_is_not_there_takes_the_deployment_down_and_a_rotated_one_bri
 }
 
 #[tokio::test]
+async fn a_signing_key_that_was_refused_is_tried_again_with_the_next_request() {
+    let refused = json(403, "x-amzn-errortype: ExpiredTokenException\r\n", "{}");
+    let upstream = Upstream::start([refused, json(200, "", WHOLE)]).await;
+    let (_folder, keys) = keys(true);
+    let adapter = aws(&upstream, &keys, CLAUDE, "generate");
+    assert_eq!(ask(&adapter, &question(false)).await.1.unwrap_err().code, Code::UpstreamAuth);
+    ask(&adapter, &question(false)).await.1.unwrap();
+}
+
+#[tokio::test]
+async fn several_api_keys_take_turns() {
+    let upstream = Upstream::start([json(200, "", WHOLE)]).await;
+    let (folder, _) = keys(false);
+    let folder = folder.path().display();
+    let setting = format!(
+        "bedrock = {{ region = \"us-east-1\" }}\napi_keys = [{{ file = \"{folder}/id\" }}, {{ file = \"{folder}/secret\" }}]"
+    );
+    let adapter = aws(&upstream, &setting, CLAUDE, "generate");
+    for _ in 0..2 {
+        ask(&adapter, &question(false)).await.1.unwrap();
+    }
+    let heads: Vec<String> = upstream.seen().into_iter().map(|seen| seen.head).collect();
+    assert!(heads[0].contains("bearer canary-id\r\n") && heads[1].contains("bearer canary-secret\r\n"));
+}
+
+#[tokio::test]
 async fn awss_errors_are_told_apart_and_quote_no_key() {
     let error = |name: &str| format!("x-amzn-errortype: {name}:http://internal.amazon.com/\r\n");
     let quoted = r#"{"message":"expected x-amz-security-token:canary-token and canary-id"}"#;

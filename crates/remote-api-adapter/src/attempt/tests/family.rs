@@ -66,7 +66,7 @@ async fn a_response_in_lines_cut_after_any_byte_never_ends_well() {
     // every byte of the body's first part, up to the word that ends it
     let script = (0..whole).map(|k| vec![Act::Send(bytes[..k].to_vec()), Act::Close]);
     let upstream = Upstream::start(script).await;
-    let toml = settings(&format!("http://{}", upstream.address), "")
+    let toml = settings(&format!("http://{}", upstream.address), NO_BREAKER)
         .replace("retry = {", "retry = { retries_max = 0,")
         .replace("kind = \"openai\"", "kind = \"ollama\"");
     let adapter = adapter_of(&toml);

@@ -14,19 +14,23 @@ fn google(kind: &str, upstream: &Upstream, more: &str) -> Adapter {
     adapter_of(&settings(&base_url, more).replace("kind = \"openai\"", &kind))
 }
 
-/// A provider whose key is a key file that names this server as the one that grants tokens.
-fn vertex(upstream: &Upstream) -> (tempfile::TempDir, Adapter) {
-    let folder = tempfile::tempdir().unwrap();
+/// A key file that names this server as the one that grants tokens, as Google writes it: over several lines.
+fn key_file(upstream: &Upstream, id: &str) -> String {
     let file = serde_json::json!({
         "type": "service_account",
-        "private_key_id": "key-1",
+        "private_key_id": id,
         "private_key": RSA,
         "client_email": "robot@example.iam.gserviceaccount.com",
         "token_uri": format!("http://{}/token", upstream.address),
     });
+    serde_json::to_string_pretty(&file).unwrap()
+}
+
+/// A provider whose key is such a file.
+fn vertex(upstream: &Upstream) -> (tempfile::TempDir, Adapter) {
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key.json");
-    // as Google writes it: over several lines
-    std::fs::write(&path, serde_json::to_string_pretty(&file).unwrap()).unwrap();
+    std::fs::write(&path, key_file(upstream, "key-1")).unwrap();
     let more = format!(
         "api_key = {{ file = {path:?} }}\nvertex = {{ project = \"example\", location = \"europe-west4\" }}"
     );
@@ -126,6 +130,34 @@ async fn vertex_gets_one_token_for_many_calls() {
 }
 
 #[tokio::test]
+async fn each_of_several_key_files_keeps_its_token() {
+    let second = GRANTED.replace("token-1", "token-2");
+    let whole = || json(200, "", WHOLE);
+    let upstream =
+        Upstream::start([json(200, "", GRANTED), whole(), json(200, "", &second), whole(), whole()]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let keys = ["key-1", "key-2"].map(|id| {
+        let path = folder.path().join(id);
+        std::fs::write(&path, key_file(&upstream, id)).unwrap();
+        format!("{{ file = {path:?} }}")
+    });
+    let more = format!(
+        "api_keys = [{}]\nvertex = {{ project = \"example\", location = \"europe-west4\" }}",
+        keys.join(", ")
+    );
+    let adapter = google("vertex", &upstream, &more);
+    for _ in 0..4 {
+        assert_eq!(ask(&adapter, &question(false)).await.0, "4");
+    }
+    let shown = |seen: &upstream::Seen| {
+        let line = seen.head.lines().find_map(|line| line.strip_prefix("authorization: bearer "));
+        line.unwrap_or("a grant").to_owned()
+    };
+    let shown: Vec<String> = upstream.seen().iter().map(shown).collect();
+    assert_eq!(shown, ["a grant", "token-1", "a grant", "token-2", "token-1", "token-2"]);
+}
+
+#[tokio::test]
 async fn calls_that_come_together_wait_for_one_token() {
     let go_on = Arc::new(Notify::new());
     let slow = [vec![Act::Wait(Arc::clone(&go_on))], json(200, "", GRANTED)].concat();
@@ -135,8 +167,12 @@ async fn calls_that_come_together_wait_for_one_token() {
     let route = adapter.routes.get(DEPLOYMENT).unwrap();
     let request = question(false);
     let call = || async {
-        let mut answer =
-            route.upstream.provider.open(Call { target: &route.target, request: &request }).await.unwrap();
+        let mut answer = route
+            .upstream
+            .provider
+            .open(Call { target: &route.target, request: &request }, &AtomicBool::new(false))
+            .await
+            .unwrap();
         matches!(answer.next().await.unwrap(), Step::Done(_))
     };
     let waiting = async {

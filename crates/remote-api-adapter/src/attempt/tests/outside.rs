@@ -47,37 +47,62 @@ async fn a_server_without_tls_at_an_https_address_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_refused_key_is_read_once_more_and_never_repeated() {
+async fn a_refused_key_rests_until_it_is_changed_and_is_never_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     std::fs::write(&path, "canary-first").unwrap();
     let body = r#"{"error":{"message":"bad key canary-first, canary-other"}}"#;
     let refusal = json(401, "", body);
-    let upstream = Upstream::start([refusal.clone(), refusal.clone(), streamed(), refusal]).await;
+    let upstream = Upstream::start([refusal.clone(), streamed(), refusal]).await;
     let adapter = adapter(&upstream, &format!("api_key = {{ file = {path:?} }}"));
 
-    let fault = ask(&adapter, &question(true)).await.1.unwrap_err();
-    assert_eq!(fault.code, Code::UpstreamAuth);
-    assert!(!format!("{fault:?}").contains("canary-first"), "{fault:?}");
-    assert_eq!(upstream.seen().len(), 1, "the same key is not tried twice");
+    for _ in 0..3 {
+        let fault = ask(&adapter, &question(true)).await.1.unwrap_err();
+        assert_eq!(fault.code, Code::UpstreamAuth);
+        assert!(!format!("{fault:?}").contains("canary-first"), "{fault:?}");
+    }
+    assert_eq!(upstream.seen().len(), 1, "a refused key is not tried again");
+    let registered = &adapter.routes.registered()[0];
+    assert_eq!(registered.state(), v1::DeploymentState::Down);
+    assert!(registered.state_detail.contains("no key is accepted"), "{}", registered.state_detail);
 
-    // rotated so that nothing shows: only the refusal leads to the new one
+    // rotated so that nothing shows: it is read all the same, since it was refused
     let rotate = |key: &str| {
         let when = std::fs::metadata(&path).unwrap().modified().unwrap();
         std::fs::write(&path, key).unwrap();
         std::fs::File::options().append(true).open(&path).unwrap().set_modified(when).unwrap();
     };
     rotate("canary-other");
+    assert_eq!(adapter.routes.registered()[0].state(), v1::DeploymentState::Warm);
     assert!(ask(&adapter, &question(true)).await.1.is_ok());
-    let keys: Vec<String> = upstream.seen().iter().map(|seen| seen.head.clone()).collect();
-    assert!(keys[1].contains("authorization: bearer canary-first"));
-    assert!(keys[2].contains("authorization: bearer canary-other"));
+    assert!(upstream.seen()[1].head.contains("authorization: bearer canary-other"));
 
-    // refused again with the new one, which the answer repeats
-    rotate("canary-first");
+    // the answer repeats the new one, with which it is refused again
     let fault = ask(&adapter, &question(true)).await.1.unwrap_err();
-    assert_eq!((fault.code, upstream.seen().len()), (Code::UpstreamAuth, 5));
-    assert!(!format!("{fault:?}").contains("canary-first"), "{fault:?}");
+    assert_eq!((fault.code, upstream.seen().len()), (Code::UpstreamAuth, 3));
+    assert!(!format!("{fault:?}").contains("canary-other"), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_changed_while_it_is_in_use_is_tried_again_within_the_same_call() {
+    for status in [401, 403] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "canary-first").unwrap();
+        let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let mut refusal = json(status, "", "{}");
+        refusal.splice(0..0, [Act::Tell(Arc::clone(&asked)), Act::Wait(Arc::clone(&go_on))]);
+        let upstream = Upstream::start([refusal, streamed()]).await;
+        let adapter = adapter(&upstream, &format!("api_key = {{ file = {path:?} }}"));
+        let request = question(true);
+        let ((_, outcome), ()) = tokio::join!(ask(&adapter, &request), async {
+            asked.notified().await;
+            std::fs::write(&path, "canary-other").unwrap();
+            go_on.notify_one();
+        });
+        assert!(outcome.is_ok(), "{status}: {outcome:?}");
+        assert!(upstream.seen()[1].head.contains("authorization: bearer canary-other"));
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -23,6 +24,10 @@ pub(super) enum Act {
     Send(Vec<u8>),
     /// Waits for the test.
     Wait(Arc<Notify>),
+    /// Tells the test.
+    Tell(Arc<Notify>),
+    /// Writes these bytes one by one, with a pause after each.
+    Drip(Vec<u8>, Duration),
     /// Says nothing more and waits until the caller closes the connection.
     Hang,
     /// Closes the connection.
@@ -97,6 +102,16 @@ async fn serve(
                     }
                 }
                 Act::Wait(go_on) => go_on.notified().await,
+                Act::Tell(told) => told.notify_one(),
+                Act::Drip(bytes, pause) => {
+                    for byte in bytes {
+                        if stream.write_all(&[byte]).await.is_err() {
+                            let _ = closed.send(());
+                            return;
+                        }
+                        tokio::time::sleep(pause).await;
+                    }
+                }
                 Act::Close => return,
                 Act::Hang => {
                     while !matches!(stream.read(&mut [0; 64]).await, Ok(0) | Err(_)) {}

@@ -155,6 +155,11 @@ impl Dialect for Bedrock {
         self.keys.as_ref().map_or(Ok(()), |keys| keys.current().map(drop))
     }
 
+    fn blames_key(&self, status: Option<u16>, key: Option<&str>) -> bool {
+        // the key that signs is none of the ring's: it is read again by itself when its files change
+        !(matches!(status, None | Some(401 | 403)) && key.is_none() && self.keys.is_some())
+    }
+
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure {
         let mut secrets = self.keys.as_ref().map(Keys::words).unwrap_or_default();
         secrets.extend(key.map(str::to_owned));

@@ -1,5 +1,6 @@
-//! Calls beside the requests: files and jobs. Same key, headers and refusals as a request; longer deadlines, and bodies that
-//! go from and to the disk without standing in memory.
+//! Calls beside the requests: files and jobs. Same headers and refusals as a request; longer deadlines, and bodies that go
+//! from and to the disk without standing in memory. A job and its files belong to one account, so always the same key is used,
+//! see [`crate::keys::Keys::account`].
 
 use std::{path::Path, time::Duration};
 
@@ -14,7 +15,7 @@ use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::Exchange;
 use crate::{
-    credential::Key,
+    credential::{Credential, Key},
     provider::{
         Dialect, Failure,
         jobs::{Ask, Payload, Side},
@@ -30,17 +31,21 @@ const DOWNLOAD_BYTES_MAX: u64 = 2 << 30;
 
 impl<D: Dialect> Exchange<D> {
     async fn ask(&self, ask: &Ask<'_>) -> Result<Response, Failure> {
-        let mut key = self.key().map_err(Failure::permanent)?;
+        let account = self.keys.account();
+        let mut key = account.map(Credential::current).transpose().map_err(|problem| {
+            let message = format!("{} has no key: {problem}", self.name);
+            Failure::permanent(Fault::new(Code::UpstreamAuth, Origin::Provider, true, message))
+        })?;
         let mut response = self.send_ask(ask, key.as_deref()).await?;
         if response.status() == StatusCode::UNAUTHORIZED
-            && let Some((credential, refused)) = self.credential.as_ref().zip(key.as_ref())
+            && let Some((credential, refused)) = account.zip(key.as_ref())
             && let Some(new) = credential.reread(refused)
         {
             response = self.send_ask(ask, Some(&new)).await?;
             key = Some(new);
         }
         if !response.status().is_success() {
-            return Err(self.refused(response, key.as_deref()).await);
+            return Err(self.explained(response, key.as_deref().map(Key::expose)).await);
         }
         Ok(response)
     }

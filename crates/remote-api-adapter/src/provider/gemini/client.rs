@@ -16,7 +16,7 @@ use super::{
     encode::{self, Encoded, Method, Service},
     error::Words,
     stream::Decoder,
-    token::Tokens,
+    token::{KeyFile, Tokens},
 };
 use crate::{
     credential::Key,
@@ -160,14 +160,20 @@ impl Dialect for Gemini {
         let Access::Vertex { tokens, .. } = &self.access else {
             return refusal.into_failure(provider, key);
         };
-        let token = tokens.shown();
+        let token = key.and_then(|key| tokens.shown(key));
         let shown = token.as_ref().map(ExposeSecret::expose_secret).or(key);
         let mut failure = refusal.into_failure(provider, shown);
-        if refused.status == 401 && tokens.refused() {
+        if refused.status == 401 && key.is_some_and(|key| tokens.refused(key)) {
             // a token that was revoked: the next try gets a new one
             failure.transient = true;
         }
         failure
+    }
+
+    fn blames_key(&self, status: Option<u16>, key: Option<&str>) -> bool {
+        // a token was refused, which is replaced; a key file is refused where tokens are granted
+        let is_token = matches!(self.access, Access::Vertex { .. }) && key.is_some_and(KeyFile::is_one);
+        !(status == Some(401) && is_token)
     }
 }
 

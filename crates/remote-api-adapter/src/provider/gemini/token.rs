@@ -41,6 +41,8 @@ const EXCHANGE: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(120);
 /// A token that is refused although it is older than this was revoked: another is worth a try.
 const REVOKED_AFTER: Duration = Duration::from_secs(60);
+/// Key files whose tokens are kept: as many as a provider may have, and some that were replaced.
+const ACCOUNTS_MAX: usize = 80;
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -54,13 +56,36 @@ struct Token {
 
 type Exchange = BoxFuture<'static, Result<Arc<Token>, Failure>>;
 
-#[derive(Default)]
-struct State {
-    /// The key file that the rest belongs to.
-    key: Option<SecretString>,
+/// One key file, and the token it gave.
+struct Account {
+    key: SecretString,
     token: Option<Arc<Token>>,
     /// Kept alive by those who wait for it.
     under_way: Option<WeakShared<Exchange>>,
+}
+
+/// Those in use, the one used last at the end.
+#[derive(Default)]
+struct State(Vec<Account>);
+
+impl State {
+    fn known(&mut self, key: &str) -> Option<&mut Account> {
+        self.0.iter_mut().find(|account| account.key.expose_secret() == key)
+    }
+
+    /// The account of a key; the one that was not used for longest makes room.
+    fn of(&mut self, key: &str) -> Option<&mut Account> {
+        let at = self.0.iter().position(|account| account.key.expose_secret() == key);
+        let account = match at {
+            Some(at) => self.0.remove(at),
+            None => Account { key: SecretString::from(key), token: None, under_way: None },
+        };
+        if self.0.len() >= ACCOUNTS_MAX {
+            self.0.remove(0);
+        }
+        self.0.push(account);
+        self.0.last_mut()
+    }
 }
 
 /// The tokens of one provider.
@@ -89,38 +114,37 @@ impl Tokens {
         }
         let exchange = {
             let mut state = self.lock();
-            if state.key.as_ref().is_none_or(|known| known.expose_secret() != key.expose()) {
-                *state = State { key: Some(SecretString::from(key.expose())), ..State::default() };
-            }
-            if let Some(token) = state.token.as_ref().filter(|token| Instant::now() < token.replace_at) {
+            let account = state.of(key.expose());
+            let token = account.as_ref().and_then(|account| account.token.as_ref());
+            if let Some(token) = token.filter(|token| Instant::now() < token.replace_at) {
                 return Ok(token.header.clone());
             }
-            match state.under_way.as_ref().and_then(WeakShared::upgrade) {
+            match account.as_ref().and_then(|account| account.under_way.as_ref()?.upgrade()) {
                 Some(exchange) => exchange,
-                None => self.begin(&mut state, key)?,
+                None => self.begin(account, key)?,
             }
         };
         let token = exchange.await?;
         let header = token.header.clone();
-        let mut state = self.lock();
-        if state.key.as_ref().is_some_and(|known| known.expose_secret() == key.expose()) {
-            state.token = Some(token);
-            state.under_way = None;
+        if let Some(account) = self.lock().known(key.expose()) {
+            account.token = Some(token);
+            account.under_way = None;
         }
         Ok(header)
     }
 
-    /// The token in use, for removing it from a provider's texts.
-    pub(super) fn shown(&self) -> Option<SecretString> {
-        self.lock().token.as_ref().map(|token| token.text.clone())
+    /// The token of a key in use, for removing it from a provider's texts.
+    pub(super) fn shown(&self, key: &str) -> Option<SecretString> {
+        self.lock().known(key)?.token.as_ref().map(|token| token.text.clone())
     }
 
-    /// The token in use was refused. Whether another may fare better.
-    pub(super) fn refused(&self) -> bool {
-        self.lock().token.take().is_some_and(|token| token.granted_at.elapsed() > REVOKED_AFTER)
+    /// The token of a key was refused. Whether another may fare better.
+    pub(super) fn refused(&self, key: &str) -> bool {
+        let token = self.lock().known(key).and_then(|account| account.token.take());
+        token.is_some_and(|token| token.granted_at.elapsed() > REVOKED_AFTER)
     }
 
-    fn begin(&self, state: &mut State, key: &Key) -> Result<Shared<Exchange>, Failure> {
+    fn begin(&self, account: Option<&mut Account>, key: &Key) -> Result<Shared<Exchange>, Failure> {
         let assertion = KeyFile::parse(key.expose(), self.own.as_ref())
             .and_then(|file| Ok((file.assertion(self.clock.now_unix_ms() / 1_000)?, file)));
         let (assertion, file) = assertion.map_err(|problem| {
@@ -135,7 +159,9 @@ impl Tokens {
             format!("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}");
         *request.body_mut() = Some(form.into());
         let exchange = exchange(self.provider.clone(), self.transport.clone(), request).boxed().shared();
-        state.under_way = exchange.downgrade();
+        if let Some(account) = account {
+            account.under_way = exchange.downgrade();
+        }
         Ok(exchange)
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
 };
 
 use domain::{
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     provider::{
-        Answer, Call, Failure, Found, Provider, Step, Target,
+        Answer, Call, Failed, Found, Provider, Step, Target,
         exchange::{Exchange, malformed},
     },
     settings::OllamaSettings,
@@ -44,10 +44,10 @@ impl Server {
         Self { exchange: Arc::new(exchange), side, settings, pulls, shown: Mutex::default() }
     }
 
-    async fn call(&self, call: Call<'_>) -> Result<Box<dyn Answer>, Failure> {
-        match (self.exchange.open(call).await, &self.pulls) {
+    async fn call(&self, call: Call<'_>, free: &AtomicBool) -> Result<Box<dyn Answer>, Failed> {
+        match (self.exchange.open(call, free).await, &self.pulls) {
             (Err(failure), Some(pulls)) if failure.fault.code == Code::NotFound => {
-                let progress = pulls.start(&call.target.upstream_model).map_err(Failure::permanent)?;
+                let progress = pulls.start(&call.target.upstream_model).map_err(Failed::for_good)?;
                 Ok(Box::new(Fetching {
                     exchange: Arc::clone(&self.exchange),
                     target: call.target.clone(),
@@ -92,12 +92,20 @@ impl Server {
 }
 
 impl Provider for Server {
-    fn open<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Box<dyn Answer>, Failure>> {
-        self.call(call).boxed()
+    fn open<'a>(
+        &'a self,
+        call: Call<'a>,
+        free: &'a AtomicBool,
+    ) -> BoxFuture<'a, Result<Box<dyn Answer>, Failed>> {
+        self.call(call, free).boxed()
     }
 
-    fn available(&self) -> Result<(), String> {
-        self.exchange.available()
+    fn available(&self, upstream_model: &str) -> Result<(), String> {
+        self.exchange.available(upstream_model)
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), String>> {
+        self.exchange.probe()
     }
 
     fn discover(&self) -> Option<BoxFuture<'_, Result<Vec<Found>, Fault>>> {
@@ -116,23 +124,24 @@ struct Fetching {
 }
 
 impl Fetching {
-    async fn step(&mut self) -> Result<Step, Fault> {
+    async fn step(&mut self) -> Result<Step, Failed> {
         loop {
             if let Some(answer) = &mut self.answer {
                 return answer.next().await;
             }
             // the first word is due at once
             if self.told && self.progress.changed().await.is_err() {
-                return Err(Fault::internal("the fetch of a model was broken off"));
+                return Err(Failed::for_good(Fault::internal("the fetch of a model was broken off")));
             }
             self.told = true;
             let progress = self.progress.borrow_and_update().clone();
             match progress {
                 Progress::Percent(percent) => return Ok(Step::Phase("loading", percent)),
-                Progress::Failed(fault) => return Err(*fault),
+                Progress::Failed(fault) => return Err(Failed::for_good(*fault)),
                 Progress::Done => {
                     let call = Call { target: &self.target, request: &self.request };
-                    self.answer = Some(self.exchange.open(call).await.map_err(|failure| failure.fault)?);
+                    // whether it is free was told when it was asked for the first time
+                    self.answer = Some(self.exchange.open(call, &AtomicBool::new(false)).await?);
                 }
             }
         }
@@ -140,7 +149,7 @@ impl Fetching {
 }
 
 impl Answer for Fetching {
-    fn next(&mut self) -> BoxFuture<'_, Result<Step, Fault>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Step, Failed>> {
         self.step().boxed()
     }
 }

@@ -1,5 +1,7 @@
 //! Embeddings of more texts than one call takes: several calls, one answer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use domain::{
     fault::Fault,
     inference::{Embed, Request},
@@ -13,7 +15,7 @@ use futures::{
 use wire::v1;
 
 use super::embed::Embedder;
-use crate::provider::{Answer, Call, Completion, Failure, Provider, Step};
+use crate::provider::{Answer, Call, Completion, Failed, Provider, Step};
 
 /// Calls at once for one request.
 const CALLS_MAX: usize = 8;
@@ -22,28 +24,46 @@ const CALLS_MAX: usize = 8;
 pub(crate) struct Batched<P>(pub(crate) P);
 
 impl<P: Provider> Provider for Batched<P> {
-    fn open<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Box<dyn Answer>, Failure>> {
+    fn open<'a>(
+        &'a self,
+        call: Call<'a>,
+        free: &'a AtomicBool,
+    ) -> BoxFuture<'a, Result<Box<dyn Answer>, Failed>> {
         let size = Embedder::of(&call.target.upstream_model).map_or(usize::MAX, Embedder::batch);
         match call.request {
-            Request::Embed(request) if request.inputs.len() > size => self.split(call, request, size).boxed(),
-            _ => self.0.open(call),
+            Request::Embed(request) if request.inputs.len() > size => {
+                self.split(call, request, size, free).boxed()
+            }
+            _ => self.0.open(call, free),
         }
     }
 
-    fn available(&self) -> Result<(), String> {
-        self.0.available()
+    fn available(&self, upstream_model: &str) -> Result<(), String> {
+        self.0.available(upstream_model)
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), String>> {
+        self.0.probe()
     }
 }
 
 impl<P: Provider> Batched<P> {
-    async fn split(&self, call: Call<'_>, request: &Embed, size: usize) -> Result<Box<dyn Answer>, Failure> {
+    /// Free when all calls are.
+    async fn split(
+        &self,
+        call: Call<'_>,
+        request: &Embed,
+        size: usize,
+        free: &AtomicBool,
+    ) -> Result<Box<dyn Answer>, Failed> {
+        free.store(true, Ordering::Relaxed);
         let parts = request.inputs.chunks(size).enumerate().map(|(at, inputs)| {
             let inputs = inputs.to_vec();
             let part = Request::Embed(Embed { inputs, ..emptied(request) });
             async move {
-                let outcome = self.one(Call { request: &part, ..call }).await;
+                let outcome = self.one(Call { request: &part, ..call }, free).await;
                 // what other calls did must not be paid for again by a repetition of all
-                outcome.map_err(|failure| Failure { transient: failure.transient && at == 0, ..failure })
+                outcome.map_err(|failed| Failed { cause: failed.cause.filter(|_| at == 0), ..failed })
             }
         });
         // the first alone: most failures would be all calls' failures
@@ -60,12 +80,14 @@ impl<P: Provider> Batched<P> {
         Ok(Box::new(Ready(Some(whole))))
     }
 
-    async fn one(&self, call: Call<'_>) -> Result<Completion, Failure> {
-        let mut answer = self.0.open(call).await?;
-        match answer.next().await.map_err(Failure::permanent)? {
+    async fn one(&self, call: Call<'_>, all_free: &AtomicBool) -> Result<Completion, Failed> {
+        let free = AtomicBool::new(false);
+        let opened = self.0.open(call, &free).await;
+        all_free.fetch_and(free.load(Ordering::Relaxed), Ordering::Relaxed);
+        match opened?.next().await? {
             Step::Done(completion) => Ok(*completion),
             Step::Pieces(_) | Step::Phase(..) => {
-                Err(Failure::permanent(Fault::internal("embeddings came in pieces")))
+                Err(Failed::for_good(Fault::internal("embeddings came in pieces")))
             }
         }
     }
@@ -93,8 +115,9 @@ fn join(whole: &mut Completion, part: Completion) {
 struct Ready(Option<Completion>);
 
 impl Answer for Ready {
-    fn next(&mut self) -> BoxFuture<'_, Result<Step, Fault>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Step, Failed>> {
         let taken = self.0.take().map(|completion| Step::Done(Box::new(completion)));
-        future::ready(taken.ok_or_else(|| Fault::internal("a whole answer was read twice"))).boxed()
+        future::ready(taken.ok_or_else(|| Failed::for_good(Fault::internal("a whole answer was read twice"))))
+            .boxed()
     }
 }
