@@ -52,6 +52,7 @@ fn deployment(number: u64) -> Deployment {
             DeploymentState::Warm
         },
 
+        degraded: false,
         vram: Bytes::ZERO,
         embedding_dimensions: 0,
     }
