@@ -98,6 +98,14 @@ impl Circuit {
         Condition { standing, summary, detail }
     }
 
+    /// How long an open breaker stays so.
+    pub(crate) fn closes_in(&self) -> Option<Duration> {
+        match self.lock().breaker.standing(self.now()) {
+            Standing::Open(until) => Some(until.saturating_sub(self.now())),
+            Standing::Closed | Standing::HalfOpen => None,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,8 +200,10 @@ mod tests {
         assert_eq!((stopped.wait, stopped.why.as_str()), (Duration::from_secs(30), "acme answered 503"));
         assert!(circuit.condition().detail.contains("open: acme answered 503"));
 
-        tokio::time::advance(Duration::from_secs(30)).await;
-        assert_eq!(circuit.condition().standing, Standing::HalfOpen);
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert_eq!(circuit.closes_in(), Some(Duration::from_secs(1)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((circuit.condition().standing, circuit.closes_in()), (Standing::HalfOpen, None));
         let mut probe = circuit.enter().unwrap_or_else(|_| panic!("open"));
         assert_eq!(circuit.enter().err().unwrap().wait, PROBING);
         probe.begun();

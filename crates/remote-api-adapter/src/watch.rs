@@ -25,13 +25,18 @@ pub(crate) fn availability(process: &Process, adapter: &Arc<Adapter>, told: bus:
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = Vec::new();
+        let mut closes = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = adapter.routes.changed.notified() => tokio::time::sleep(SETTLE).await,
+                // nothing happens when a breaker's time is up, and callers have to hear that it may be tried again
+                () = tokio::time::sleep(closes.unwrap_or(LOOK)), if closes.is_some() => {}
                 _ = look.tick() => {}
             }
+            closes = None;
             for route in adapter.routes.all() {
+                closes = closes.into_iter().chain(route.circuit.closes_in()).min();
                 adapter.metrics.condition(&route, &route.circuit.condition());
             }
             let deployments = adapter.routes.registered();
