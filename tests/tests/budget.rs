@@ -122,7 +122,7 @@ async fn a_thousand_callers_cannot_overspend_a_budget_for_ten() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn a_coordinator_that_dies_leaves_its_calls_charged() -> anyhow::Result<()> {
+async fn a_coordinator_that_dies_leaves_the_money_for_its_calls_set_aside() -> anyhow::Result<()> {
     let policies = Policies::new(100 * ANSWER_PICODOLLARS, "reject")?;
     let mut system = System::start(policies.options(Options::cloud())?).await?;
     let slow = Script { chunks: 200, chunk_delay_ms: 100, ..Script::default() };

@@ -24,8 +24,6 @@ pub enum Scope {
     Provider(String),
     /// What this agent asks for.
     Agent(String),
-    /// What is asked with this key.
-    Key(String),
 }
 
 impl std::fmt::Display for Scope {
@@ -35,7 +33,6 @@ impl std::fmt::Display for Scope {
             Self::All => f.write_str("all"),
             Self::Provider(name) => write!(f, "provider:{name}"),
             Self::Agent(name) => write!(f, "agent:{name}"),
-            Self::Key(name) => write!(f, "key:{name}"),
         }
     }
 }
@@ -46,7 +43,6 @@ impl Scope {
             Self::All => true,
             Self::Provider(name) => spender.provider == *name,
             Self::Agent(name) => spender.agent == *name,
-            Self::Key(name) => spender.key == *name,
         }
     }
 }
@@ -140,8 +136,6 @@ pub struct Spender {
     pub provider: String,
     /// Agent that asks.
     pub agent: String,
-    /// Name of the key that it asks with.
-    pub key: String,
 }
 
 /// One attempt to answer a request.

@@ -228,7 +228,8 @@ impl Budgets {
     ) -> bool {
         let whole = !messages.is_empty() && messages.iter().all(Result::is_ok);
         let changes: Vec<_> = messages.into_iter().filter_map(Result::ok).map(Change::Settle).collect();
-        changes.is_empty() || self.change(kept, changes).await.is_ok() && whole
+        // a stream that has ended gives nothing at once, again and again
+        (changes.is_empty() || self.change(kept, changes).await.is_ok()) && whole
     }
 
     /// Applies changes and writes the book. The book stays as it was when that fails.
@@ -332,8 +333,7 @@ fn settle(book: &mut Book, event: &v1::UsageEvent, now_unix_ms: u64) -> Vec<Acco
     if event.reservation_id.is_empty() && event.cost_picodollars == 0 {
         return Vec::new();
     }
-    let spender =
-        Spender { provider: event.provider.clone(), agent: event.agent.clone(), key: event.tenant.clone() };
+    let spender = Spender { provider: event.provider.clone(), agent: event.agent.clone() };
     // a clock that runs ahead must not begin tomorrow's window
     let at = event.finished_unix_ms.min(now_unix_ms);
     book.settle(&event.reservation_id, &spender, Money::picodollars(event.cost_picodollars.max(0)), at)

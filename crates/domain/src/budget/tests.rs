@@ -26,7 +26,7 @@ fn daily(limit: &str) -> Book {
 }
 
 fn openai() -> Spender {
-    Spender { provider: "openai".to_owned(), agent: "CodeGenerator".to_owned(), key: "laptop".to_owned() }
+    Spender { provider: "openai".to_owned(), agent: "CodeGenerator".to_owned() }
 }
 
 fn set_aside(amount: &str) -> Reservation {
@@ -68,14 +68,15 @@ fn each_scope_has_its_own_account() {
         budget("all", Scope::All, Period::Month, "100"),
         budget("openai", Scope::Provider("openai".to_owned()), Period::Day, "2"),
         budget("writer", Scope::Agent("WriterAgent".to_owned()), Period::Day, "1"),
-        budget("laptop", Scope::Key("laptop".to_owned()), Period::Day, "1"),
+        budget("coder", Scope::Agent("CodeGenerator".to_owned()), Period::Day, "1"),
     ];
     let mut book = Book::new(budgets, Kept::default());
     book.settle("x", &openai(), dollars("0.90"), NOON);
     let spent: Vec<_> = book.accounts().iter().map(|account| account.spent).collect();
     assert_eq!(spent, [dollars("0.90"), dollars("0.90"), Money::ZERO, dollars("0.90")]);
-    assert_eq!(book.reserve("a", set_aside("0.20"), NOON).unwrap_err().account.budget.name, "laptop");
-    let other = Reservation { spender: Spender { key: "phone".to_owned(), ..openai() }, ..set_aside("0.20") };
+    assert_eq!(book.reserve("a", set_aside("0.20"), NOON).unwrap_err().account.budget.name, "coder");
+    let other =
+        Reservation { spender: Spender { agent: "Planner".to_owned(), ..openai() }, ..set_aside("0.20") };
     book.reserve("a", other, NOON).unwrap();
 }
 

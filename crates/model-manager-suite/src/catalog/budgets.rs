@@ -119,11 +119,10 @@ fn scope(place: Place<'_>, text: &str) -> Result<Scope, CatalogError> {
         None if text == "all" => Some(Scope::All),
         Some(("provider", name)) if is_name(name) => Some(Scope::Provider(name.to_owned())),
         Some(("agent", name)) if is_name(name) => Some(Scope::Agent(name.to_owned())),
-        Some(("key", name)) if is_name(name) => Some(Scope::Key(name.to_owned())),
         _ => None,
     };
     scope.ok_or_else(|| {
-        let expected = "\"all\", \"provider:<name>\", \"agent:<name>\" or \"key:<name>\"";
+        let expected = "\"all\", \"provider:<name>\" or \"agent:<name>\"";
         place.wrong("scope", format!("{:?}", text.chars().take(80).collect::<String>()), expected)
     })
 }

@@ -64,7 +64,6 @@ impl Coordinator {
                 reservation_id: id.clone(),
                 provider: deployment.provider.clone(),
                 agent: envelope.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
-                key: String::new(),
                 amount_picodollars: amount.as_picodollars(),
                 valid_ms: u64::try_from(until.as_millis()).unwrap_or(u64::MAX),
                 request_id: envelope.id.to_string(),

@@ -70,7 +70,7 @@ impl v1::Reserve {
         }
         let reservation = Reservation {
             call: Call { request_id: self.request_id, attempt: self.attempt, deployment: self.deployment },
-            spender: Spender { provider: self.provider, agent: self.agent, key: self.key },
+            spender: Spender { provider: self.provider, agent: self.agent },
             amount: Money::picodollars(self.amount_picodollars),
             until_unix_ms: now_unix_ms.saturating_add(self.valid_ms),
         };
@@ -90,7 +90,6 @@ impl v1::BudgetBook {
             id,
             provider: reservation.spender.provider,
             agent: reservation.spender.agent,
-            key: reservation.spender.key,
             amount_picodollars: reservation.amount.as_picodollars(),
             until_unix_ms: reservation.until_unix_ms,
             request_id: reservation.call.request_id,
@@ -124,7 +123,7 @@ impl v1::BudgetBook {
                     attempt: open.attempt,
                     deployment: open.deployment,
                 },
-                spender: Spender { provider: open.provider, agent: open.agent, key: open.key },
+                spender: Spender { provider: open.provider, agent: open.agent },
                 amount: Money::picodollars(open.amount_picodollars),
                 until_unix_ms: open.until_unix_ms,
             };

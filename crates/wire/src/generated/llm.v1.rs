@@ -2001,7 +2001,7 @@ impl ProviderJobState {
 pub struct BudgetStanding {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// `all`, `provider:<name>`, `agent:<name>` or `key:<name>`.
+    /// `all`, `provider:<name>` or `agent:<name>`.
     #[prost(string, tag = "2")]
     pub scope: ::prost::alloc::string::String,
     #[prost(enumeration = "BudgetPeriod", tag = "3")]
@@ -2038,21 +2038,18 @@ pub struct Reserve {
     pub provider: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub agent: ::prost::alloc::string::String,
-    /// Name of the caller's key.
-    #[prost(string, tag = "4")]
-    pub key: ::prost::alloc::string::String,
     /// The most that the call can cost; above 0.
-    #[prost(int64, tag = "5")]
+    #[prost(int64, tag = "4")]
     pub amount_picodollars: i64,
     /// After so long nothing more is heard of the call: it is then charged in full. 1 to 86,400,000.
-    #[prost(uint64, tag = "6")]
+    #[prost(uint64, tag = "5")]
     pub valid_ms: u64,
     /// What it is for; stands in the usage event that is written when nothing more is heard.
-    #[prost(string, tag = "7")]
+    #[prost(string, tag = "6")]
     pub request_id: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "8")]
+    #[prost(uint32, tag = "7")]
     pub attempt: u32,
-    #[prost(string, tag = "9")]
+    #[prost(string, tag = "8")]
     pub deployment: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2123,17 +2120,15 @@ pub mod budget_book {
         pub provider: ::prost::alloc::string::String,
         #[prost(string, tag = "3")]
         pub agent: ::prost::alloc::string::String,
-        #[prost(string, tag = "4")]
-        pub key: ::prost::alloc::string::String,
-        #[prost(int64, tag = "5")]
+        #[prost(int64, tag = "4")]
         pub amount_picodollars: i64,
-        #[prost(uint64, tag = "6")]
+        #[prost(uint64, tag = "5")]
         pub until_unix_ms: u64,
-        #[prost(string, tag = "7")]
+        #[prost(string, tag = "6")]
         pub request_id: ::prost::alloc::string::String,
-        #[prost(uint32, tag = "8")]
+        #[prost(uint32, tag = "7")]
         pub attempt: u32,
-        #[prost(string, tag = "9")]
+        #[prost(string, tag = "8")]
         pub deployment: ::prost::alloc::string::String,
     }
     /// A reservation that ran out and was charged in full.
