@@ -16,6 +16,8 @@ pub fn read(data: &[u8]) {
         execute_request::Method::Generate(request) => plan_request::Method::Generate(request),
         execute_request::Method::Embed(request) => plan_request::Method::Embed(request),
         execute_request::Method::Translate(request) => plan_request::Method::Translate(request),
+        execute_request::Method::Transcribe(request) => plan_request::Method::Transcribe(request),
+        execute_request::Method::Speak(request) => plan_request::Method::Speak(request),
     };
     let outcome = Request::try_from(method);
     assert_eq!(outcome, Request::try_from(planned));
@@ -49,6 +51,29 @@ pub fn seeds() -> Vec<Vec<u8>> {
             text: "Guten Tag".to_owned(),
             source_language: "de".to_owned(),
             target_language: "pt-BR".to_owned(),
+            ..Default::default()
+        }),
+        execute_request::Method::Transcribe(v1::TranscribeRequest {
+            request_id: "r1".to_owned(),
+            audio: Some(v1::transcribe_request::Audio::Content(b"RIFF----WAVE".to_vec())),
+            file_name: "a.wav".to_owned(),
+            media_type: "audio/wav".to_owned(),
+            language: "de".to_owned(),
+            prompt: "Hybrid LLM".to_owned(),
+            format: v1::TranscriptFormat::Verbose.into(),
+            temperature: Some(0.5),
+            timestamps: vec![v1::TimestampGranularity::Word.into()],
+            extra_json: r#"{"include":["logprobs"],"chunking_strategy":"auto"}"#.to_owned(),
+            ..Default::default()
+        }),
+        execute_request::Method::Speak(v1::SpeakRequest {
+            request_id: "r1".to_owned(),
+            input: "hello".to_owned(),
+            voice: "alloy".to_owned(),
+            format: v1::SpeechFormat::Wav.into(),
+            speed: Some(1.5),
+            instructions: "whisper".to_owned(),
+            extra_json: r#"{"language":"en"}"#.to_owned(),
             ..Default::default()
         }),
     ];

@@ -264,7 +264,10 @@ impl<E: Executor> Shared<E> {
 
     fn admit(&self, request: v1::ExecuteRequest) -> Result<Admitted<'_>, Fault> {
         let Some(method) = request.method else {
-            return Err(Fault::invalid("method", "method is empty, expected generate, embed or translate"));
+            return Err(Fault::invalid(
+                "method",
+                "method is empty, expected generate, embed, translate, transcribe or speak",
+            ));
         };
         let checked = Request::try_from(method)?;
         let Ok(slot) = self.slots.try_acquire() else {

@@ -6,6 +6,7 @@
 //! time-outs (so server errors are logged loudly).
 
 mod announce;
+pub mod audio;
 mod call;
 mod connection;
 pub mod control;

@@ -2,10 +2,15 @@
 //!
 //! Text that only a provider understands (`extra_json`, tool arguments, schemas) stays text: it is carried, never dropped.
 
+mod audio;
+
 use std::time::Duration;
+
+pub use audio::{AUDIO_BYTES_MAX, Audio, Speak, SpeechFormat, Transcribe, TranscriptFormat};
 
 use crate::{
     id::{AgentName, ModelName, RequestId, TaskName},
+    pricing::{Most, TokenUsage},
     units::{Bytes, Tokens},
 };
 
@@ -280,6 +285,10 @@ pub enum Request {
     Embed(Embed),
     /// Text in another language.
     Translate(Translate),
+    /// Text from speech.
+    Transcribe(Transcribe),
+    /// Speech from text.
+    Speak(Speak),
 }
 
 impl Request {
@@ -290,15 +299,19 @@ impl Request {
             Self::Generate(request) => &request.envelope,
             Self::Embed(request) => &request.envelope,
             Self::Translate(request) => &request.envelope,
+            Self::Transcribe(request) => &request.envelope,
+            Self::Speak(request) => &request.envelope,
         }
     }
 
-    /// Whether the caller wants the answer in pieces.
+    /// Whether the answer comes in pieces; speech always does.
     #[must_use]
     pub const fn streams(&self) -> bool {
         match self {
             Self::Generate(request) => request.stream,
             Self::Translate(request) => request.stream,
+            Self::Transcribe(request) => request.stream,
+            Self::Speak(_) => true,
             Self::Embed(_) => false,
         }
     }
@@ -319,17 +332,70 @@ impl Request {
             },
             Self::Embed(_) => Needs { method: MethodNeed::Embed, ..Needs::GENERATE },
             Self::Translate(_) => Needs { method: MethodNeed::Translate, ..Needs::GENERATE },
+            Self::Transcribe(_) => Needs { method: MethodNeed::Transcribe, ..Needs::GENERATE },
+            Self::Speak(_) => Needs { method: MethodNeed::Speak, ..Needs::GENERATE },
         }
     }
 
-    /// Tokens of the input, estimated (see [`crate::tokens`]).
+    /// Tokens of the input's text, estimated (see [`crate::tokens`]). Audio is not counted: it is no text that a context holds.
     #[must_use]
     pub fn input_tokens(&self) -> Tokens {
         match self {
             Self::Generate(request) => crate::tokens::of_conversation(&request.messages, &request.tools),
             Self::Embed(request) => request.inputs.iter().map(|text| crate::tokens::of_text(text)).sum(),
             Self::Translate(request) => crate::tokens::of_text(&request.text),
+            Self::Transcribe(request) => crate::tokens::of_text(&request.prompt),
+            Self::Speak(request) => {
+                crate::tokens::of_text(&request.input) + crate::tokens::of_text(&request.instructions)
+            }
         }
+    }
+
+    /// Audio to listen to: as much as is expected.
+    #[must_use]
+    pub const fn audio(&self) -> Duration {
+        match self {
+            Self::Transcribe(request) => request.audio.expected(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Characters to speak.
+    #[must_use]
+    pub fn characters(&self) -> u64 {
+        match self {
+            Self::Speak(request) => request.characters(),
+            _ => 0,
+        }
+    }
+
+    /// What an attempt is taken to have used whose executor does not say: `output` tokens of text, and so many of the
+    /// characters that were to be spoken.
+    #[must_use]
+    pub fn estimate(&self, output: Tokens, characters: u64) -> TokenUsage {
+        let text = self.input_tokens();
+        let usage = TokenUsage { input: text, output, estimated: true, ..TokenUsage::default() };
+        match self {
+            Self::Transcribe(request) => {
+                let audio_input = request.audio_tokens();
+                TokenUsage { input: text + audio_input, audio_input, audio: self.audio(), ..usage }
+            }
+            Self::Speak(_) => {
+                let audio_output = audio::spoken(characters);
+                TokenUsage { output: audio_output, audio_output, characters, ..usage }
+            }
+            _ => usage,
+        }
+    }
+
+    /// The most that an attempt can use whose answer has at most `output` tokens.
+    #[must_use]
+    pub fn most(&self, output: Tokens) -> Most {
+        let audio = match self {
+            Self::Transcribe(request) => request.audio.longest(),
+            _ => Duration::ZERO,
+        };
+        Most { input: self.input_tokens_max(), output, audio, characters: self.characters() }
     }
 
     /// The most tokens that the input can have, whatever the tokenizer: no token is shorter than a byte.
@@ -349,6 +415,8 @@ impl Request {
                 .fold(0_usize, |sum, text| sum.saturating_add(text.len() + TOKENS_AROUND)),
             // with the instruction that a model which writes is given
             Self::Translate(request) => request.text.len().saturating_add(16 * TOKENS_AROUND),
+            Self::Transcribe(request) => request.input_tokens_max(),
+            Self::Speak(request) => request.input.len().saturating_add(request.instructions.len()),
         };
         let format = match self {
             Self::Generate(Generate {
@@ -371,6 +439,8 @@ impl Request {
             Self::Translate(request) => {
                 Some(Tokens::new(crate::tokens::of_text(&request.text).get() * 2 + 16))
             }
+            Self::Transcribe(request) => Some(request.output_tokens_max()),
+            Self::Speak(request) => Some(request.output_tokens_max()),
         }
     }
 }
@@ -384,6 +454,10 @@ pub enum MethodNeed {
     Embed,
     /// Another language.
     Translate,
+    /// Text from speech.
+    Transcribe,
+    /// Speech from text.
+    Speak,
 }
 
 /// What a deployment has to offer.

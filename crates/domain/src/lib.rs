@@ -12,6 +12,7 @@ pub mod pricing;
 pub mod resilience;
 pub mod routing;
 pub mod simulation;
+pub mod subtitles;
 pub mod tokens;
 pub mod units;
 pub mod vram;

@@ -1,8 +1,13 @@
 //! What an attempt costs.
 
+use std::time::Duration;
+
 use crate::units::{Money, Tokens};
 
-/// Tokens of one attempt, by kind.
+/// An hour, milliseconds.
+const HOUR_MS: u64 = 60 * 60 * 1_000;
+
+/// What one attempt used, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TokenUsage {
     /// All input, cached and cache-written included.
@@ -15,11 +20,32 @@ pub struct TokenUsage {
     pub cache_write: Tokens,
     /// Part of the output spent on reasoning.
     pub reasoning: Tokens,
+    /// Part of the input that is audio.
+    pub audio_input: Tokens,
+    /// Part of the output that is audio.
+    pub audio_output: Tokens,
+    /// Audio that was listened to.
+    pub audio: Duration,
+    /// Characters that were spoken.
+    pub characters: u64,
     /// Counted on our side, because the executor was cut off.
     pub estimated: bool,
 }
 
-/// Prices, each for one token.
+/// The most that one attempt can use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Most {
+    /// Tokens of the input, whatever their kind.
+    pub input: Tokens,
+    /// Tokens of the output, whatever their kind.
+    pub output: Tokens,
+    /// Audio to listen to.
+    pub audio: Duration,
+    /// Characters to speak.
+    pub characters: u64,
+}
+
+/// Prices, each for one token unless it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Price {
     /// Input.
@@ -32,6 +58,16 @@ pub struct Price {
     pub cache_write: Option<Money>,
     /// Reasoning; as output when absent.
     pub reasoning: Option<Money>,
+    /// Audio in the input; as input when absent.
+    pub audio_input: Option<Money>,
+    /// Audio in the output; as output when absent.
+    pub audio_output: Option<Money>,
+    /// An hour of audio that is listened to; nothing when absent.
+    pub audio_hour: Option<Money>,
+    /// Shorter audio is charged as if it were so long.
+    pub audio_minimum: Duration,
+    /// A character that is spoken; nothing when absent.
+    pub character: Option<Money>,
 }
 
 impl Price {
@@ -42,26 +78,54 @@ impl Price {
         cached_input: None,
         cache_write: None,
         reasoning: None,
+        audio_input: None,
+        audio_output: None,
+        audio_hour: None,
+        audio_minimum: Duration::ZERO,
+        character: None,
     };
 
     /// The cost of `usage`. Parts larger than their whole (a provider's slip) are charged as parts only.
     #[must_use]
     pub fn cost(&self, usage: &TokenUsage) -> Money {
-        let plain_input = usage.input.saturating_sub(usage.cached_input).saturating_sub(usage.cache_write);
-        let plain_output = usage.output.saturating_sub(usage.reasoning);
+        let plain_input = usage
+            .input
+            .saturating_sub(usage.cached_input)
+            .saturating_sub(usage.cache_write)
+            .saturating_sub(usage.audio_input);
+        let plain_output = usage.output.saturating_sub(usage.reasoning).saturating_sub(usage.audio_output);
         self.input.times(plain_input.get())
             + self.cached_input.unwrap_or(self.input).times(usage.cached_input.get())
             + self.cache_write.unwrap_or(self.input).times(usage.cache_write.get())
             + self.output.times(plain_output.get())
             + self.reasoning.unwrap_or(self.output).times(usage.reasoning.get())
+            + self.audio_input.unwrap_or(self.input).times(usage.audio_input.get())
+            + self.audio_output.unwrap_or(self.output).times(usage.audio_output.get())
+            + self.listening(usage.audio)
+            + self.character.unwrap_or(Money::ZERO).times(usage.characters)
     }
 
-    /// The most that `input` and at most `output` tokens can cost.
+    /// The most that an attempt can cost which uses no more than this.
     #[must_use]
-    pub fn worst_case(&self, input: Tokens, output: Tokens) -> Money {
-        let dearest = |base: Money, other: Option<Money>| other.map_or(base, |price| price.max(base));
-        dearest(self.input, self.cache_write).times(input.get())
-            + dearest(self.output, self.reasoning).times(output.get())
+    pub fn worst_case(&self, most: &Most) -> Money {
+        let dearest = |base: Money, others: [Option<Money>; 2]| {
+            others.into_iter().flatten().fold(base, |dearest, price| dearest.max(price))
+        };
+        dearest(self.input, [self.cache_write, self.audio_input]).times(most.input.get())
+            + dearest(self.output, [self.reasoning, self.audio_output]).times(most.output.get())
+            + self.listening(most.audio)
+            + self.character.unwrap_or(Money::ZERO).times(most.characters)
+    }
+
+    /// The price of listening so long, rounded up to a whole pico-dollar.
+    fn listening(&self, audio: Duration) -> Money {
+        match self.audio_hour {
+            Some(hour) if !audio.is_zero() => {
+                let charged = audio.max(self.audio_minimum).as_millis();
+                hour.share(u64::try_from(charged).unwrap_or(u64::MAX), HOUR_MS)
+            }
+            _ => Money::ZERO,
+        }
     }
 }
 
@@ -74,8 +138,7 @@ mod tests {
         input: Money::picodollars(2_500_000),
         output: Money::picodollars(10_000_000),
         cached_input: Some(Money::picodollars(1_250_000)),
-        cache_write: None,
-        reasoning: None,
+        ..Price::FREE
     };
 
     #[test]
@@ -98,15 +161,45 @@ mod tests {
         assert_eq!(PRICE.cost(&usage), Money::picodollars(6_250_000));
     }
 
+    #[test]
+    fn audio_is_charged_by_the_hour_by_the_token_or_by_the_character() {
+        // $0.111 an hour, ten seconds at least
+        let price = Price {
+            audio_hour: Some(Money::picodollars(111_000_000_000)),
+            audio_minimum: Duration::from_secs(10),
+            ..Price::FREE
+        };
+        let heard = |seconds| TokenUsage { audio: Duration::from_secs(seconds), ..TokenUsage::default() };
+        assert_eq!(price.cost(&heard(3_600)).to_string(), "$0.111");
+        assert_eq!(price.cost(&heard(1)), price.cost(&heard(10)));
+        assert_eq!(price.cost(&heard(0)), Money::ZERO);
+        // 900 tokens of sound at $6 and 100 of text at $2.50 per million
+        let price = Price { audio_input: Some(Money::picodollars(6_000_000)), ..PRICE };
+        let usage =
+            TokenUsage { input: Tokens::new(1_000), audio_input: Tokens::new(900), ..TokenUsage::default() };
+        assert_eq!(price.cost(&usage).to_string(), "$0.00565");
+        let price = Price { character: Some(Money::picodollars(15_000_000)), ..Price::FREE };
+        assert_eq!(
+            price.cost(&TokenUsage { characters: 1_000, ..TokenUsage::default() }).to_string(),
+            "$0.015"
+        );
+    }
+
     proptest::proptest! {
         #[test]
         fn the_worst_case_is_never_below_the_cost(
             input in 0u64..1_000_000, output in 0u64..100_000, cached in 0u64..1_000_000, written in 0u64..1_000_000,
             reasoning in 0u64..100_000, cache_write in 0i64..10_000_000, reason_price in 0i64..50_000_000,
+            audio_ms in 0u64..10_000_000, audio_price in 0i64..100_000_000, characters in 0u64..100_000,
         ) {
             let price = Price {
                 cache_write: Some(Money::picodollars(cache_write)),
                 reasoning: Some(Money::picodollars(reason_price)),
+                audio_input: Some(Money::picodollars(audio_price)),
+                audio_output: Some(Money::picodollars(audio_price * 2)),
+                audio_hour: Some(Money::picodollars(audio_price * 1_000)),
+                audio_minimum: Duration::from_secs(10),
+                character: Some(Money::picodollars(audio_price)),
                 ..PRICE
             };
             let cached = cached.min(input);
@@ -114,11 +207,16 @@ mod tests {
                 input: Tokens::new(input),
                 output: Tokens::new(output),
                 cached_input: Tokens::new(cached),
-                cache_write: Tokens::new(written.min(input - cached)),
+                cache_write: Tokens::new(written.min((input - cached) / 2)),
                 reasoning: Tokens::new(reasoning.min(output)),
+                audio_input: Tokens::new((input - cached) / 2),
+                audio_output: Tokens::new((output - reasoning.min(output)) / 2),
+                audio: Duration::from_millis(audio_ms),
+                characters,
                 estimated: false,
             };
-            proptest::prop_assert!(price.cost(&usage) <= price.worst_case(usage.input, usage.output));
+            let most = Most { input: usage.input, output: usage.output, audio: usage.audio, characters };
+            proptest::prop_assert!(price.cost(&usage) <= price.worst_case(&most));
         }
     }
 }

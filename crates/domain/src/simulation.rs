@@ -271,8 +271,7 @@ mod tests {
         input: Money::picodollars(3_000_000),
         output: Money::picodollars(15_000_000),
         cached_input: Some(Money::picodollars(300_000)),
-        cache_write: None,
-        reasoning: None,
+        ..Price::FREE
     };
     const UNITS: Workload =
         Workload { units_per_day: 100, input: Tokens::new(5_000), output: Tokens::new(2_000) };

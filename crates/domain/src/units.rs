@@ -141,6 +141,16 @@ impl Money {
     pub fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX)))
     }
+
+    /// `part` of `whole` of this amount, rounded up; the largest amount where that does not fit, nothing of nothing.
+    #[must_use]
+    pub fn share(self, part: u64, whole: u64) -> Self {
+        let (part, whole) = (i128::from(part), i128::from(whole));
+        let product = i128::from(self.0).saturating_mul(part);
+        let up = i128::from(whole != 0 && product % whole.max(1) > 0);
+        let share = product.checked_div(whole).unwrap_or(0) + up;
+        Self(i64::try_from(share).unwrap_or(i64::MAX))
+    }
 }
 
 impl Add for Money {

@@ -103,6 +103,12 @@ pub(crate) struct TokensView {
     pub(crate) cached_input: u64,
     pub(crate) cache_write: u64,
     pub(crate) reasoning: u64,
+    pub(crate) audio_input: u64,
+    pub(crate) audio_output: u64,
+    /// Milliseconds that were listened to.
+    pub(crate) audio_ms: u64,
+    /// Characters that were spoken.
+    pub(crate) characters: u64,
     pub(crate) estimated: bool,
 }
 
@@ -114,6 +120,10 @@ impl From<v1::TokenUsage> for TokensView {
             cached_input: usage.cached_input,
             cache_write: usage.cache_write,
             reasoning: usage.reasoning,
+            audio_input: usage.audio_input,
+            audio_output: usage.audio_output,
+            audio_ms: usage.audio_ms,
+            characters: usage.characters,
             estimated: usage.estimated,
         }
     }

@@ -80,6 +80,8 @@ fn name_request(method: &mut Method) {
         Method::Generate(request) => &mut request.request_id,
         Method::Embed(request) => &mut request.request_id,
         Method::Translate(request) => &mut request.request_id,
+        Method::Transcribe(request) => &mut request.request_id,
+        Method::Speak(request) => &mut request.request_id,
     };
     if id.is_empty() {
         *id = uuid::Uuid::now_v7().simple().to_string();

@@ -108,6 +108,8 @@ struct Run<'a> {
     called: bool,
     first: Option<Duration>,
     output: Counter,
+    /// Bytes of audio that came.
+    heard: usize,
     /// Leave to make the call that is under way.
     pass: Option<Pass<'a>>,
     /// Whether the key in use costs nothing.
@@ -120,6 +122,8 @@ struct Run<'a> {
 #[derive(Default)]
 struct Lost {
     input: Tokens,
+    audio: Duration,
+    characters: u64,
     cost: Money,
 }
 
@@ -152,6 +156,7 @@ impl Adapter {
             called: false,
             first: None,
             output: Counter::default(),
+            heard: 0,
             pass: None,
             free: AtomicBool::new(false),
             lost: Lost::default(),
@@ -307,9 +312,11 @@ impl Run<'_> {
     }
 
     fn lose(&mut self) {
-        let input = self.request.input_tokens();
-        let usage = TokenUsage { input, ..TokenUsage::default() };
-        self.lost.input = self.lost.input + input;
+        // what is spoken is charged as input, what was never heard of it included
+        let usage = self.request.estimate(Tokens::ZERO, self.request.characters());
+        self.lost.input = self.lost.input + usage.input;
+        self.lost.audio = self.lost.audio.saturating_add(usage.audio);
+        self.lost.characters = self.lost.characters.saturating_add(usage.characters);
         self.lost.cost = self.lost.cost + self.cost(&usage);
     }
 
@@ -322,6 +329,7 @@ impl Run<'_> {
             self.first = Some(self.started.elapsed());
         }
         for item in items {
+            self.heard = self.heard.saturating_add(item.audio.len());
             self.output.add(&item.text);
             self.output.add(&item.reasoning);
             for call in &item.tool_calls {
@@ -340,19 +348,17 @@ impl Run<'_> {
         if !self.sent {
             return TokenUsage { estimated: true, ..TokenUsage::default() };
         }
-        TokenUsage {
-            input: self.request.input_tokens(),
-            output: self.output.tokens(),
-            estimated: true,
-            ..TokenUsage::default()
-        }
+        let spoken = if self.heard > 0 { self.request.characters() } else { 0 };
+        self.request.estimate(self.output.tokens(), spoken)
     }
 
     fn end(&self, routes: &Routes, completion: Completion) -> v1::End {
         let mut usage = completion.usage.unwrap_or_else(|| self.estimate());
         let cost = self.cost(&usage) + self.lost.cost;
         usage.input = usage.input + self.lost.input;
-        usage.estimated |= self.lost.input > Tokens::ZERO;
+        usage.audio = usage.audio.saturating_add(self.lost.audio);
+        usage.characters = usage.characters.saturating_add(self.lost.characters);
+        usage.estimated |= self.lost.cost > Money::ZERO || self.lost.input > Tokens::ZERO;
         let last = (!completion.items.is_empty()).then_some(v1::Delta { items: completion.items });
         v1::End {
             finish_reason: completion.finish_reason.into(),
@@ -375,6 +381,7 @@ impl Run<'_> {
             request_cost_picodollars: 0,
             provider_request_id: completion.provider_request_id,
             extra_json: completion.extra_json,
+            transcript: completion.transcript,
         }
     }
 }

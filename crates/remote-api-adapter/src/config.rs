@@ -266,10 +266,12 @@ fn deployment(
                 );
                 return Err(Invalid::new("price", problem));
             };
-            let all = price.check("price", has_output)?;
+            let all = price.check("price", capabilities)?;
             (all, price.check_batch("price", has_output)?, price.check_training("price")?)
         }
     };
+    let priced = |amount: Option<Money>| amount.is_some_and(|amount| amount > Money::ZERO);
+    let (tells_duration, tells_speech_tokens) = (priced(price.audio_hour), priced(price.audio_output));
     let max_tokens_field = match written.max_tokens_field {
         Some(MaxTokens::MaxTokens) => MaxTokensField::MaxTokens,
         Some(MaxTokens::MaxCompletionTokens) => MaxTokensField::MaxCompletionTokens,
@@ -314,6 +316,8 @@ fn deployment(
             defaults,
             context_length: written.context_length,
             max_output_tokens: written.max_output_tokens,
+            tells_duration,
+            tells_speech_tokens,
         },
         context_length: written.context_length,
         slots: written.slots,
@@ -337,12 +341,14 @@ fn capabilities(written: &[Capability]) -> Result<Capabilities, Invalid> {
             Capability::Vision => &mut can.vision,
             Capability::JsonSchema => &mut can.json_schema,
             Capability::Reasoning => &mut can.reasoning,
+            Capability::Transcribe => &mut can.transcribe,
+            Capability::Speak => &mut can.speak,
         } = true;
     }
-    if !(can.generate || can.embed || can.translate) {
+    if !(can.generate || can.embed || can.translate || can.transcribe || can.speak) {
         return Err(Invalid::new(
             "capabilities",
-            "names nothing to do, expected generate, embed or translate",
+            "names nothing to do, expected generate, embed, translate, transcribe or speak",
         ));
     }
     Ok(can)

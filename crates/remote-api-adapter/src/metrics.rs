@@ -131,6 +131,8 @@ pub(crate) struct Ended<'a> {
 const fn operation(request: &Request) -> &'static str {
     match request {
         Request::Generate(_) | Request::Translate(_) => "chat",
+        Request::Transcribe(_) => "transcribe",
+        Request::Speak(_) => "speak",
         Request::Embed(_) => "embeddings",
     }
 }

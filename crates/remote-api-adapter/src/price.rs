@@ -1,8 +1,8 @@
 //! Prices: written in dollars per million tokens, kept in whole pico-dollars per token.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
-use domain::{pricing::Price, units::Money};
+use domain::{pricing::Price, routing::Capabilities, units::Money};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// $1 per million tokens is a million pico-dollars per token, so six decimals are exact.
@@ -103,26 +103,49 @@ pub struct PriceSettings {
     pub batch_cached_input_per_million: Option<Dollars>,
     /// Input of a batch that was written to the provider's prompt cache; absent = as input in a batch.
     pub batch_cache_write_per_million: Option<Dollars>,
+    /// Tokens of audio in the input; absent = as input.
+    pub audio_input_per_million: Option<Dollars>,
+    /// Tokens of audio in the output; absent = as output.
+    pub audio_output_per_million: Option<Dollars>,
+    /// An hour of audio that is listened to, dollars; takes the place of tokens for a model that transcribes.
+    pub audio_per_hour: Option<Dollars>,
+    /// Shorter audio is charged as if it were so long, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_minimum_seconds: Option<u64>,
+    /// Characters that are spoken; takes the place of tokens for a model that speaks.
+    pub characters_per_million: Option<Dollars>,
     /// Training on top of the model, for each trained token (tokens of the data times epochs).
     pub training_per_million: Option<Dollars>,
 }
 
 impl PriceSettings {
-    /// The prices per token. `field` names this setting in errors; `has_output` is false for a model that only embeds.
+    /// The prices per token, hour and character. `field` names this setting in errors; what is needed depends on what the model
+    /// can do.
     ///
     /// # Errors
     /// Field and problem: an amount that is none, or one that is missing.
-    pub(crate) fn check(&self, field: &str, has_output: bool) -> Result<Price, Invalid> {
+    pub(crate) fn check(&self, field: &str, can: Capabilities) -> Result<Price, Invalid> {
         let read = |name: &str, amount: &Option<Dollars>| read(field, name, amount.as_ref());
-        let needed = |name: &str, amount: Option<Money>| amount.ok_or_else(|| missing(field, name));
-        let output = read("output_per_million", &self.output_per_million)?;
+        let given = |name: &str, amount: &Option<Dollars>, is_needed: bool| match read(name, amount)? {
+            None if is_needed => Err(missing(field, name)),
+            amount => Ok(amount),
+        };
+        let writes = can.generate || can.translate;
+        let transcribes = can.transcribe && self.audio_per_hour.is_none();
+        let speaks = can.speak && self.characters_per_million.is_none();
+        let needs_input = writes || can.embed || transcribes || speaks;
+        let input = given("input_per_million", &self.input_per_million, needs_input)?;
+        let output = given("output_per_million", &self.output_per_million, writes || transcribes)?;
+        let audio_output = given("audio_output_per_million", &self.audio_output_per_million, speaks)?;
+        let hour = read("audio_per_hour", &self.audio_per_hour)?;
         Ok(Price {
-            input: needed("input_per_million", read("input_per_million", &self.input_per_million)?)?,
-            output: if has_output {
-                needed("output_per_million", output)?
-            } else {
-                output.unwrap_or(Money::ZERO)
-            },
+            input: input.unwrap_or(Money::ZERO),
+            output: output.unwrap_or(Money::ZERO),
+            audio_input: read("audio_input_per_million", &self.audio_input_per_million)?,
+            audio_output,
+            audio_hour: hour.map(|per_million| per_million.times(1_000_000)),
+            audio_minimum: Duration::from_secs(self.audio_minimum_seconds.unwrap_or(0)),
+            character: read("characters_per_million", &self.characters_per_million)?,
             cached_input: read("cached_input_per_million", &self.cached_input_per_million)?,
             cache_write: read("cache_write_per_million", &self.cache_write_per_million)?,
             reasoning: read("reasoning_per_million", &self.reasoning_per_million)?,
@@ -148,7 +171,7 @@ impl PriceSettings {
             None if has_output => return Err(missing(field, "batch_output_per_million")),
             other => other.unwrap_or(Money::ZERO),
         };
-        Ok(Some(Price { input, output, cached_input, cache_write, reasoning: None }))
+        Ok(Some(Price { input, output, cached_input, cache_write, ..Price::FREE }))
     }
 
     /// The price of a trained token; `None` where there is none.
@@ -217,6 +240,11 @@ struct Row {
     batch_output_per_million: Option<Dollars>,
     batch_cached_input_per_million: Option<Dollars>,
     batch_cache_write_per_million: Option<Dollars>,
+    audio_input_per_million: Option<Dollars>,
+    audio_output_per_million: Option<Dollars>,
+    audio_per_hour: Option<Dollars>,
+    audio_minimum_seconds: Option<u64>,
+    characters_per_million: Option<Dollars>,
     training_per_million: Option<Dollars>,
 }
 
@@ -248,10 +276,16 @@ impl Prices {
                 batch_output_per_million: row.batch_output_per_million,
                 batch_cached_input_per_million: row.batch_cached_input_per_million,
                 batch_cache_write_per_million: row.batch_cache_write_per_million,
+                audio_input_per_million: row.audio_input_per_million,
+                audio_output_per_million: row.audio_output_per_million,
+                audio_per_hour: row.audio_per_hour,
+                audio_minimum_seconds: row.audio_minimum_seconds,
+                characters_per_million: row.characters_per_million,
                 training_per_million: row.training_per_million,
             };
             // each row is checked although this machine may use none of them
-            price.check(&field, false)?;
+            let by_audio = price.audio_per_hour.is_some() || price.characters_per_million.is_some();
+            price.check(&field, Capabilities { embed: !by_audio, ..Capabilities::default() })?;
             price.check_batch(&field, price.output_per_million.is_some())?;
             price.check_training(&field)?;
             let key = (row.provider, row.model);
@@ -310,6 +344,36 @@ mod tests {
         }
     }
 
+    const WRITES: Capabilities = Capabilities {
+        generate: true,
+        embed: false,
+        translate: false,
+        tools: false,
+        vision: false,
+        json_schema: false,
+        reasoning: false,
+        transcribe: false,
+        speak: false,
+    };
+
+    #[test]
+    fn audio_has_a_price_by_time_by_the_character_or_by_tokens() {
+        let checked = |text: &str, can: Capabilities| {
+            toml::from_str::<PriceSettings>(text).unwrap().check("price", can)
+        };
+        let transcribes = Capabilities { transcribe: true, ..Capabilities::default() };
+        let speaks = Capabilities { speak: true, ..Capabilities::default() };
+        let hour = checked("audio_per_hour = \"0.36\"\naudio_minimum_seconds = 10", transcribes).unwrap();
+        assert_eq!(hour.audio_hour, Some(Money::picodollars(360_000_000_000)));
+        assert_eq!(hour.audio_minimum, Duration::from_secs(10));
+        let missing = |text: &str, can| checked(text, can).unwrap_err().field;
+        assert_eq!(missing("", transcribes), "price.input_per_million");
+        assert_eq!(missing("input_per_million = 1", transcribes), "price.output_per_million");
+        assert!(checked("characters_per_million = 15", speaks).is_ok());
+        assert_eq!(missing("input_per_million = 1", speaks), "price.audio_output_per_million");
+        assert!(checked("input_per_million = 1\naudio_output_per_million = 12", speaks).is_ok());
+    }
+
     #[test]
     fn a_number_in_the_file_is_what_was_written() {
         #[derive(Deserialize)]
@@ -356,14 +420,21 @@ mod tests {
     fn the_price_file_of_the_repository_is_sound() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/prices.toml");
         let prices = Prices::load(&path).unwrap();
-        let price = prices.get("openai", "gpt-4o-mini").unwrap().check("price", true).unwrap();
+        let price = prices.get("openai", "gpt-4o-mini").unwrap().check("price", WRITES).unwrap();
         assert_eq!((price.input, price.output), (Money::picodollars(150_000), Money::picodollars(600_000)));
-        let price = prices.get("anthropic", "claude-opus-5-5").unwrap().check("price", true).unwrap();
+        let price = prices.get("anthropic", "claude-opus-5-5").unwrap().check("price", WRITES).unwrap();
         assert_eq!(price.cache_write, Some(Money::picodollars(5_000_000)));
         for ((_, model), price) in &prices.0 {
-            let embeds = model.contains("embed");
-            assert!(price.check(model, !embeds).is_ok(), "{model} lacks a price");
-            assert!(price.check_batch(model, !embeds).is_ok(), "{model} has half of a batch price");
+            let can = Capabilities {
+                embed: model.contains("embed"),
+                transcribe: model.contains("whisper") || model.contains("transcribe"),
+                speak: model.contains("tts") || model.contains("orpheus"),
+                ..Capabilities::default()
+            };
+            let writes = can == Capabilities::default();
+            let can = if writes { WRITES } else { can };
+            assert!(price.check(model, can).is_ok(), "{model} lacks a price");
+            assert!(price.check_batch(model, writes).is_ok(), "{model} has half of a batch price");
         }
         assert!(prices.get("openai", "gpt-4o-mini").unwrap().check_batch("price", true).unwrap().is_some());
         let tuned = prices.get("openai", "gpt-4.1-mini-2025-04-14").unwrap();

@@ -14,6 +14,7 @@ pub(crate) mod anthropic;
 pub(crate) mod azure;
 pub(crate) mod bedrock;
 pub(crate) mod exchange;
+pub(crate) mod form;
 pub(crate) mod gemini;
 #[cfg(test)]
 pub(crate) mod golden;
@@ -82,6 +83,10 @@ pub(crate) struct Target {
     pub(crate) defaults: String,
     /// Tokens, prompt and answer together; 0 = not known.
     pub(crate) context_length: u32,
+    /// Time is charged: a transcript has to come with its duration.
+    pub(crate) tells_duration: bool,
+    /// Tokens of speech are charged: it has to come with their number.
+    pub(crate) tells_speech_tokens: bool,
 }
 
 /// One call.
@@ -145,6 +150,12 @@ impl From<Failure> for Failed {
     }
 }
 
+/// Audio is asked of a dialect that has no endpoint for it. `why` goes on from "the provider".
+pub(crate) fn no_audio(provider: &str, target: &Target, why: &str) -> Fault {
+    let message = format!("model is {:?}, and {provider} {why}", target.upstream_model);
+    Fault::new(Code::Unsupported, Origin::Caller, true, message).in_field("model")
+}
+
 /// What an answer came to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Completion {
@@ -158,6 +169,8 @@ pub(crate) struct Completion {
     /// The provider's id for the call; empty when none.
     pub(crate) provider_request_id: String,
     pub(crate) embeddings: Option<v1::Embeddings>,
+    /// Of a transcription that asked for more than text.
+    pub(crate) transcript: Option<v1::Transcript>,
     /// Fields of the answer that are not modelled, as a JSON object; empty when none.
     pub(crate) extra_json: String,
 }

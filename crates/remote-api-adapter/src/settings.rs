@@ -215,6 +215,10 @@ pub enum Capability {
     JsonSchema,
     /// Shows its reasoning.
     Reasoning,
+    /// Text from speech.
+    Transcribe,
+    /// Speech from text.
+    Speak,
 }
 
 /// Name of the field that bounds the answer.

@@ -17,7 +17,7 @@ use bus::{Bus, executor::Load, ledger::Ledger};
 use domain::{
     fault::{Code, Fault, Origin},
     inference::Request,
-    routing::{Candidate, Decision, Facts, decide},
+    routing::{Candidate, Decision, Facts, Snapshot, decide},
 };
 use service_runtime::Clock;
 use tokio::{
@@ -69,13 +69,22 @@ pub(crate) struct Asked {
     pub(crate) at: Instant,
     /// Of the message, for the trace; HTTP has none.
     pub(crate) headers: Option<HeaderMap>,
+    /// The file that the method names as stored: put there before the first attempt, deleted after the last.
+    pub(crate) upload: Option<Upload>,
+}
+
+/// A file on its way into the store.
+pub(crate) struct Upload {
+    pub(crate) content: axum::body::Bytes,
+    /// Room in memory, given back with the request.
+    pub(crate) _room: tokio::sync::OwnedSemaphorePermit,
 }
 
 impl Asked {
     /// Checks a request whose id has been assigned.
     pub(crate) fn new(method: Method, ingress: &'static str, at: Instant) -> Result<Self, Fault> {
         let request = Request::try_from(method.clone())?;
-        Ok(Self { method, request, ingress, at, headers: None })
+        Ok(Self { method, request, ingress, at, headers: None, upload: None })
     }
 }
 
@@ -179,7 +188,29 @@ impl Coordinator {
         };
         self.metrics.decision(&decision);
         caller.tell(Event::Accepted(Arc::clone(&decision))).await?;
+        let Some(upload) = &asked.upload else {
+            return self.try_candidates(asked, caller, &snapshot, &decision).await;
+        };
+        let name = asked.request.envelope().id.as_str();
+        let stored = self.bus.put_audio(name, &upload.content).await;
+        let outcome = match stored {
+            Ok(()) => self.try_candidates(asked, caller, &snapshot, &decision).await,
+            Err(fault) => {
+                self.record(usage::undecided(self, asked, &fault)).await;
+                Err(fault)
+            }
+        };
+        self.bus.delete_audio(name).await;
+        outcome
+    }
 
+    async fn try_candidates(
+        &self,
+        asked: &Asked,
+        caller: &Caller,
+        snapshot: &Snapshot,
+        decision: &Decision,
+    ) -> Result<v1::FinishReason, Fault> {
         let limit = asked.request.envelope().deadline.unwrap_or(self.limits.deadline);
         let deadline = asked.at + limit;
         let mut spent = 0_i64;
@@ -187,7 +218,7 @@ impl Coordinator {
         let mut last = None;
         for (number, candidate) in (1_u32..).zip(tried) {
             let has_budgets = snapshot.has_budgets;
-            let step = Try { asked, decision: &decision, candidate, number, deadline, spent, has_budgets };
+            let step = Try { asked, decision, candidate, number, deadline, spent, has_budgets };
             let failure = match self.attempt(&step, caller).await {
                 Ok(finish) => return Ok(finish),
                 Err(failure) => failure,
@@ -245,5 +276,7 @@ pub(crate) const fn method_name(request: &Request) -> &'static str {
         Request::Generate(_) => "chat",
         Request::Embed(_) => "embeddings",
         Request::Translate(_) => "translate",
+        Request::Transcribe(_) => "transcribe",
+        Request::Speak(_) => "speak",
     }
 }

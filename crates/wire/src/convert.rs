@@ -3,6 +3,7 @@
 //! Towards the domain every field is checked, and the error is a [`Fault`] that names the field as callers know it, the value
 //! and what was expected. Towards the wire nothing can fail.
 
+mod audio;
 mod budget;
 mod decision;
 mod fault;
@@ -10,6 +11,8 @@ mod request;
 mod snapshot;
 
 pub use request::{Limits, check_size};
+
+use std::time::Duration;
 
 use domain::{
     classification::WorkloadClass,
@@ -66,6 +69,10 @@ pub fn workload_class(value: i32) -> Option<WorkloadClass> {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl From<TokenUsage> for v1::TokenUsage {
     fn from(usage: TokenUsage) -> Self {
         Self {
@@ -75,6 +82,10 @@ impl From<TokenUsage> for v1::TokenUsage {
             cache_write: usage.cache_write.get(),
             reasoning: usage.reasoning.get(),
             estimated: usage.estimated,
+            audio_input: usage.audio_input.get(),
+            audio_output: usage.audio_output.get(),
+            audio_ms: millis(usage.audio),
+            characters: usage.characters,
         }
     }
 }
@@ -88,6 +99,10 @@ impl From<v1::TokenUsage> for TokenUsage {
             cache_write: Tokens::new(usage.cache_write),
             reasoning: Tokens::new(usage.reasoning),
             estimated: usage.estimated,
+            audio_input: Tokens::new(usage.audio_input),
+            audio_output: Tokens::new(usage.audio_output),
+            audio: Duration::from_millis(usage.audio_ms),
+            characters: usage.characters,
         }
     }
 }
@@ -100,6 +115,11 @@ impl From<Price> for v1::Price {
             cached_input: price.cached_input.map(Money::as_picodollars),
             cache_write: price.cache_write.map(Money::as_picodollars),
             reasoning: price.reasoning.map(Money::as_picodollars),
+            audio_input: price.audio_input.map(Money::as_picodollars),
+            audio_output: price.audio_output.map(Money::as_picodollars),
+            audio_hour: price.audio_hour.map(Money::as_picodollars),
+            audio_minimum_ms: millis(price.audio_minimum),
+            character: price.character.map(Money::as_picodollars),
         }
     }
 }
@@ -112,6 +132,11 @@ impl From<v1::Price> for Price {
             cached_input: price.cached_input.map(Money::picodollars),
             cache_write: price.cache_write.map(Money::picodollars),
             reasoning: price.reasoning.map(Money::picodollars),
+            audio_input: price.audio_input.map(Money::picodollars),
+            audio_output: price.audio_output.map(Money::picodollars),
+            audio_hour: price.audio_hour.map(Money::picodollars),
+            audio_minimum: Duration::from_millis(price.audio_minimum_ms),
+            character: price.character.map(Money::picodollars),
         }
     }
 }

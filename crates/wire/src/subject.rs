@@ -41,6 +41,8 @@ pub mod service {
 /// Bucket of the control plane; keys are made by [`registration_key`], [`snapshot_key`], [`flag_key`],
 /// [`budget_key`].
 pub const CONTROL_BUCKET: &str = "ctl";
+/// Object store for audio that is too large for a message (JetStream stream `OBJ_audio`, subjects `$O.audio.>`).
+pub const AUDIO_BUCKET: &str = "audio";
 /// Stream that keeps the ledger.
 pub const USAGE_STREAM: &str = "USAGE";
 /// What [`USAGE_STREAM`] captures.
@@ -96,11 +98,15 @@ pub enum Method {
     Embed,
     /// Text in another language.
     Translate,
+    /// Text from speech.
+    Transcribe,
+    /// Speech from text.
+    Speak,
 }
 
 impl Method {
     /// All, for subscribing.
-    pub const ALL: [Self; 3] = [Self::Generate, Self::Embed, Self::Translate];
+    pub const ALL: [Self; 5] = [Self::Generate, Self::Embed, Self::Translate, Self::Transcribe, Self::Speak];
 
     /// The token in the subject.
     #[must_use]
@@ -109,6 +115,8 @@ impl Method {
             Self::Generate => "generate",
             Self::Embed => "embed",
             Self::Translate => "translate",
+            Self::Transcribe => "transcribe",
+            Self::Speak => "speak",
         }
     }
 
@@ -190,6 +198,12 @@ pub struct Embed;
 /// `<prefix>.v1.req.translate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Translate;
+/// `<prefix>.v1.req.transcribe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transcribe;
+/// `<prefix>.v1.req.speak`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speak;
 /// `<prefix>.v1.req.plan`, answered by model-manager-suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan;
@@ -200,6 +214,12 @@ pub struct FlagCall;
 /// `<prefix>.v1.agent.<AgentName>.generate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentGenerate(pub AgentName);
+/// `<prefix>.v1.agent.<AgentName>.transcribe`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentTranscribe(pub AgentName);
+/// `<prefix>.v1.agent.<AgentName>.speak`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSpeak(pub AgentName);
 
 /// `<prefix>.v1.exec.<cloud|local>.<machine>.<executor>`: one executor, or a queue of equal ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,9 +298,14 @@ bind! {
     Generate => v1::GenerateRequest, v1::ReplyFrame; |_this, prefix| format!("{prefix}.v1.req.generate");
     Embed => v1::EmbedRequest, v1::ReplyFrame; |_this, prefix| format!("{prefix}.v1.req.embed");
     Translate => v1::TranslateRequest, v1::ReplyFrame; |_this, prefix| format!("{prefix}.v1.req.translate");
+    Transcribe => v1::TranscribeRequest, v1::ReplyFrame; |_this, prefix| format!("{prefix}.v1.req.transcribe");
+    Speak => v1::SpeakRequest, v1::ReplyFrame; |_this, prefix| format!("{prefix}.v1.req.speak");
     Plan => v1::PlanRequest, v1::PlanReply; |_this, prefix| format!("{prefix}.v1.req.plan");
     FlagCall => v1::FlagRequest, v1::FlagReply; |_this, prefix| format!("{prefix}.v1.req.flag");
     AgentGenerate => v1::GenerateRequest, v1::ReplyFrame; |this, prefix| format!("{prefix}.v1.agent.{}.generate", this.0);
+    AgentTranscribe => v1::TranscribeRequest, v1::ReplyFrame;
+        |this, prefix| format!("{prefix}.v1.agent.{}.transcribe", this.0);
+    AgentSpeak => v1::SpeakRequest, v1::ReplyFrame; |this, prefix| format!("{prefix}.v1.agent.{}.speak", this.0);
     Execute => v1::ExecuteRequest, v1::ReplyFrame;
         |this, prefix| format!("{prefix}.v1.exec.{}.{}.{}", this.plane.token(), this.machine, this.executor);
     Cancel => (); |this, prefix| format!("{prefix}.v1.cancel.{}", this.0);

@@ -11,6 +11,9 @@ use wire::v1::{self, reply_frame::Kind};
 use super::{Admitted, CANCEL_GRACE, Executor, Frames, HEARTBEAT, frames::Said};
 use crate::Bus;
 
+/// A frame takes no further piece beyond this: far below what a message may have, so that audio does not hold up others.
+const FRAME_BYTES: usize = 256 * 1024;
+
 /// Numbers frames and publishes them.
 struct Writer<'a> {
     bus: &'a Bus,
@@ -56,7 +59,11 @@ pub(super) async fn run<E: Executor>(bus: &Bus, executor: &E, admitted: Admitted
     let mut writer = Writer { bus, reply, id, seq: first_seq };
     let (deadline, cancel) = (attempt.deadline, attempt.cancel.clone());
     let (frames, mut said) = Frames::new();
-    let mut work = pin!(executor.execute(attempt, frames));
+    let mut work = pin!(async {
+        let mut attempt = attempt;
+        bus.fetch_audio(&mut attempt.request).await?;
+        executor.execute(attempt, frames).await
+    });
     let mut phase = ("queued", 0);
     let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -96,7 +103,11 @@ pub(super) async fn run<E: Executor>(bus: &Bus, executor: &E, admitted: Admitted
         Some((_, fault)) if fault.code == Code::Timeout => Err(fault),
         _ => outcome,
     };
-    let waiting = rest(&mut said, &mut phase);
+    let mut waiting = rest(&mut said, &mut phase);
+    while bytes(&waiting) >= FRAME_BYTES {
+        let items = std::mem::replace(&mut waiting, rest(&mut said, &mut phase));
+        writer.send(Kind::Delta(v1::Delta { items })).await;
+    }
     match outcome {
         Ok(mut end) => {
             if !waiting.is_empty() {
@@ -116,15 +127,24 @@ pub(super) async fn run<E: Executor>(bus: &Bus, executor: &E, admitted: Admitted
     }
 }
 
+/// Text and audio of pieces.
+fn bytes(items: &[v1::DeltaItem]) -> usize {
+    items.iter().map(|item| item.text.len() + item.audio.len()).sum()
+}
+
+/// What waits, up to a frame's worth.
 fn take(first: Said, said: &mut mpsc::Receiver<Said>, phase: &mut (&'static str, u32)) -> Vec<v1::DeltaItem> {
-    let mut items = Vec::new();
+    let (mut items, mut bytes) = (Vec::new(), 0);
     let mut next = Some(first);
     while let Some(this) = next {
         match this {
-            Said::Delta(item) => items.push(*item),
+            Said::Delta(item) => {
+                bytes += item.text.len() + item.audio.len();
+                items.push(*item);
+            }
             Said::Phase(name, percent) => *phase = (name, percent),
         }
-        next = said.try_recv().ok();
+        next = if bytes < FRAME_BYTES { said.try_recv().ok() } else { None };
     }
     items
 }

@@ -1,6 +1,6 @@
 //! The decision.
 
-use std::{cmp::Reverse, collections::HashMap, fmt, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use super::{AgentPlacement, Deployment, DeploymentState, Plane, Snapshot, Tier};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     fault::{Code, Fault, Origin},
     id::{AgentName, DeploymentId, ModelName, RequestId},
     inference::{MethodNeed, Needs, Privacy, Request, TaskProfile},
-    pricing::Price,
+    pricing::{Most, Price},
     units::{Money, Tokens},
 };
 
@@ -26,6 +26,10 @@ pub struct Facts<'a> {
     pub input: Tokens,
     /// The caller's bound.
     pub max_output: Option<Tokens>,
+    /// Audio to listen to, estimated.
+    pub audio: Duration,
+    /// Characters to speak.
+    pub characters: u64,
     /// Alias, model or deployment the caller named.
     pub model: Option<&'a ModelName>,
     /// Agent the caller named.
@@ -44,6 +48,8 @@ impl<'a> Facts<'a> {
             needs: request.needs(),
             input: request.input_tokens(),
             max_output: request.max_output(),
+            audio: request.audio(),
+            characters: request.characters(),
             model: envelope.model.as_ref(),
             agent: envelope.agent.as_ref(),
             profile: &envelope.profile,
@@ -212,7 +218,12 @@ pub fn decide(facts: &Facts<'_>, snapshot: &Snapshot, live: &Live) -> Result<Dec
     for deployment in &snapshot.deployments {
         match admit(deployment, facts, snapshot, live, tiers, &wanted) {
             Ok((price, preference)) => candidates.push(Candidate {
-                worst_case_cost: price.worst_case(facts.input, max_output),
+                worst_case_cost: price.worst_case(&Most {
+                    input: facts.input,
+                    output: max_output,
+                    audio: facts.audio,
+                    characters: facts.characters,
+                }),
                 deployment: Arc::clone(deployment),
                 preference,
             }),

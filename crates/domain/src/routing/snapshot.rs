@@ -107,7 +107,7 @@ pub enum DeploymentState {
 
 /// What a deployment can do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "seven independent abilities, as providers list them")]
+#[expect(clippy::struct_excessive_bools, reason = "nine independent abilities, as providers list them")]
 pub struct Capabilities {
     /// Text from messages.
     pub generate: bool,
@@ -123,6 +123,10 @@ pub struct Capabilities {
     pub json_schema: bool,
     /// Shows its reasoning.
     pub reasoning: bool,
+    /// Text from speech.
+    pub transcribe: bool,
+    /// Speech from text.
+    pub speak: bool,
 }
 
 impl Capabilities {
@@ -133,6 +137,8 @@ impl Capabilities {
             MethodNeed::Generate if !self.generate => return Some("generate"),
             MethodNeed::Embed if !self.embed => return Some("embed"),
             MethodNeed::Translate if !self.translate && !self.generate => return Some("translate"),
+            MethodNeed::Transcribe if !self.transcribe => return Some("transcribe"),
+            MethodNeed::Speak if !self.speak => return Some("speak"),
             _ => {}
         }
         if needs.tools && !self.tools {

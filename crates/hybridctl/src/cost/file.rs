@@ -245,8 +245,7 @@ fn price(model: &WrittenModel) -> anyhow::Result<Price> {
         input: per_token("input_per_million", &model.input_per_million)?,
         output: per_token("output_per_million", &model.output_per_million)?,
         cached_input: cached.map(|text| per_token("cached_input_per_million", text)).transpose()?,
-        cache_write: None,
-        reasoning: None,
+        ..Price::FREE
     })
 }
 

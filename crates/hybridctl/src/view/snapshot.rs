@@ -58,6 +58,8 @@ impl From<v1::Deployment> for DeploymentView {
             (can.vision, "vision"),
             (can.json_schema, "json-schema"),
             (can.reasoning, "reasoning"),
+            (can.transcribe, "transcribe"),
+            (can.speak, "speak"),
         ];
         Self {
             state: word(deployment.state().as_str_name(), "DEPLOYMENT_STATE_"),

@@ -97,14 +97,12 @@ pub(super) const fn finish_reason(finish: Finish) -> v1::FinishReason {
 }
 
 /// Tokens of a message.
-pub(super) const fn usage(usage: engine::Usage) -> v1::TokenUsage {
+pub(super) fn usage(usage: engine::Usage) -> v1::TokenUsage {
     v1::TokenUsage {
         input: usage.input.get(),
         output: usage.output.get(),
         cached_input: usage.cached.get(),
-        cache_write: 0,
-        reasoning: 0,
-        estimated: false,
+        ..v1::TokenUsage::default()
     }
 }
 

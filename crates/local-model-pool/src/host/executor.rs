@@ -161,6 +161,11 @@ impl Executor for EngineExecutor {
                 let fault = Fault::new(Code::Unsupported, Origin::Caller, false, text).in_field("model");
                 (Operation::Chat, Err(fault))
             }
+            Request::Transcribe(_) | Request::Speak(_) => {
+                let text = format!("{} is a model of text, which neither hears nor speaks", self.model.name);
+                let fault = Fault::new(Code::Unsupported, Origin::Caller, false, text).in_field("model");
+                (Operation::Chat, Err(fault))
+            }
             Request::Embed(request) => {
                 let outcome = self.embed(request, &deployment, attempt.cancel).await;
                 (Operation::Embeddings, outcome.map(|end| (end, None)))

@@ -221,6 +221,8 @@ fn candidates(agent: &str, privacy: Privacy, snapshot: &Snapshot) -> Result<Vec<
         needs: Needs::GENERATE,
         input: Tokens::new(5_000),
         max_output: Some(Tokens::new(100)),
+        audio: std::time::Duration::ZERO,
+        characters: 0,
         model: None,
         agent: Some(&agent),
         profile: &profile,

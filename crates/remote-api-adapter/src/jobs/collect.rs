@@ -231,6 +231,7 @@ impl Batch<'_> {
             request_cost_picodollars: cost.as_picodollars(),
             provider_request_id: completion.provider_request_id,
             extra_json: completion.extra_json,
+            transcript: None,
         }
     }
 

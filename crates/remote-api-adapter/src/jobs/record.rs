@@ -149,6 +149,8 @@ impl From<Usage> for TokenUsage {
             cache_write: Tokens::new(usage.cache_write),
             reasoning: Tokens::new(usage.reasoning),
             estimated: usage.estimated,
+            // there are no batches of audio
+            ..Self::default()
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Reference: <https://platform.openai.com/docs/api-reference/chat>; where servers differ, the place says so.
 
+mod audio;
 pub(crate) mod chat_fields;
 pub(crate) mod client;
 mod decode;

@@ -150,6 +150,8 @@ impl Fixture {
             Method::Generate(request) => request.request_id.clone_from(&id),
             Method::Embed(request) => request.request_id.clone_from(&id),
             Method::Translate(request) => request.request_id.clone_from(&id),
+            Method::Transcribe(request) => request.request_id.clone_from(&id),
+            Method::Speak(request) => request.request_id.clone_from(&id),
         }
         let request = v1::ExecuteRequest {
             request_id: id.clone(),

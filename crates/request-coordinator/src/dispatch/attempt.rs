@@ -48,6 +48,8 @@ pub(super) struct Progress {
     pub(super) first_token: Option<Duration>,
     /// Bytes of text the caller has.
     pub(super) bytes: usize,
+    /// Bytes of audio the caller has.
+    pub(super) audio_bytes: usize,
     /// Money that is set aside for it.
     pub(super) reserved: Reserved,
 }
@@ -62,8 +64,13 @@ impl Coordinator {
     pub(super) async fn attempt(&self, step: &Try<'_>, caller: &Caller) -> Result<v1::FinishReason, Failure> {
         let deployment = &step.candidate.deployment;
         let outstanding = self.live.enter(&deployment.id);
-        let mut progress =
-            Progress { began: Instant::now(), first_token: None, bytes: 0, reserved: Reserved::default() };
+        let mut progress = Progress {
+            began: Instant::now(),
+            first_token: None,
+            bytes: 0,
+            audio_bytes: 0,
+            reserved: Reserved::default(),
+        };
         let outcome = match self.reserve(step).await {
             Ok(reserved) => {
                 progress.reserved = reserved;
@@ -89,7 +96,7 @@ impl Coordinator {
                 let event = usage::failed(self, step, &progress, &fault, None);
                 let cost_picodollars = event.cost_picodollars;
                 self.record(event).await;
-                Err(Failure { fault, begun: progress.bytes > 0, cost_picodollars })
+                Err(Failure { fault, begun: progress.has_begun(), cost_picodollars })
             }
         }
     }
@@ -197,10 +204,16 @@ impl Progress {
                 item.text.len() + item.reasoning.len() + calls
             })
             .sum();
-        if bytes > 0 && self.first_token.is_none() {
+        self.bytes += bytes;
+        self.audio_bytes += delta.items.iter().map(|item| item.audio.len()).sum::<usize>();
+        if self.has_begun() && self.first_token.is_none() {
             self.first_token = Some(self.began.elapsed());
         }
-        self.bytes += bytes;
+    }
+
+    /// Whether the caller has a piece of the answer.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.bytes > 0 || self.audio_bytes > 0
     }
 }
 

@@ -52,7 +52,7 @@ impl Coordinator {
                 (Tokens::new(u64::from(bound)), Some(bound))
             }
         };
-        let amount = price.worst_case(request.input_tokens_max(), output);
+        let amount = price.worst_case(&request.most(output));
         if amount == Money::ZERO {
             return Ok(Reserved::default());
         }

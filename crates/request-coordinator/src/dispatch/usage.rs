@@ -1,6 +1,6 @@
 //! The ledger's row of an attempt.
 
-use domain::{fault::Fault, inference::Request, pricing::TokenUsage, units::Tokens};
+use domain::{fault::Fault, inference::Request, units::Tokens};
 use wire::v1;
 
 use super::{
@@ -18,6 +18,8 @@ fn row(coordinator: &Coordinator, asked: &Asked) -> v1::UsageEvent {
         Request::Generate(_) => v1::Method::Generate,
         Request::Embed(_) => v1::Method::Embed,
         Request::Translate(_) => v1::Method::Translate,
+        Request::Transcribe(_) => v1::Method::Transcribe,
+        Request::Speak(_) => v1::Method::Speak,
     };
     v1::UsageEvent {
         request_id: envelope.id.to_string(),
@@ -95,13 +97,10 @@ pub(super) fn failed(
     let outcome = if cancelled { v1::Outcome::Cancelled } else { v1::Outcome::Failed };
     let (usage, cost) = match end {
         Some(end) => (end.usage, end.cost_picodollars),
-        None if progress.bytes > 0 => {
-            let usage = TokenUsage {
-                input: step.decision.input,
-                output: Tokens::new(progress.bytes.div_ceil(BYTES_PER_TOKEN) as u64),
-                estimated: true,
-                ..TokenUsage::default()
-            };
+        None if progress.has_begun() => {
+            let request = &step.asked.request;
+            let output = Tokens::new(progress.bytes.div_ceil(BYTES_PER_TOKEN) as u64);
+            let usage = request.estimate(output, request.characters());
             let price = step.candidate.deployment.price;
             (Some(usage.into()), price.map_or(0, |price| price.cost(&usage).as_picodollars()))
         }

@@ -103,18 +103,31 @@ fn read(coordinator: &Coordinator, incoming: Incoming, id: &mut String) -> Resul
         None => ("", incoming.subject.rsplit('.').next().unwrap_or_default()),
     };
     let Some(method) = Method::from_token(token) else {
-        let message = format!("the subject's method is {token:?}, expected generate, embed or translate");
+        let message = format!(
+            "the subject's method is {token:?}, expected generate, embed, translate, transcribe or speak"
+        );
         return Err(Fault::new(Code::NotFound, Origin::Caller, false, message).in_field("subject"));
     };
     let mut asking = match method {
         Method::Generate => Asking::Generate(decode(&incoming, "llm.v1.GenerateRequest")?),
         Method::Embed => Asking::Embed(decode(&incoming, "llm.v1.EmbedRequest")?),
         Method::Translate => Asking::Translate(decode(&incoming, "llm.v1.TranslateRequest")?),
+        Method::Transcribe => Asking::Transcribe(decode(&incoming, "llm.v1.TranscribeRequest")?),
+        Method::Speak => Asking::Speak(decode(&incoming, "llm.v1.SpeakRequest")?),
     };
+    if let Asking::Transcribe(request) = &mut asking
+        && let Some(v1::transcribe_request::Audio::Stored(stored)) = &mut request.audio
+        && stored.machine.is_empty()
+    {
+        // the executor may be another machine's
+        coordinator.bus.machine().as_str().clone_into(&mut stored.machine);
+    }
     let (request_id, named) = match &mut asking {
         Asking::Generate(request) => (&mut request.request_id, &mut request.agent),
         Asking::Embed(request) => (&mut request.request_id, &mut request.agent),
         Asking::Translate(request) => (&mut request.request_id, &mut request.agent),
+        Asking::Transcribe(request) => (&mut request.request_id, &mut request.agent),
+        Asking::Speak(request) => (&mut request.request_id, &mut request.agent),
     };
     if request_id.is_empty() {
         *request_id = new_request_id();

@@ -33,13 +33,13 @@ impl Limits {
     pub const DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 }
 
-fn expect(field: impl Display, value: impl Display, expected: &str) -> Fault {
+pub(super) fn expect(field: impl Display, value: impl Display, expected: &str) -> Fault {
     let field = field.to_string();
     let message = format!("{field} is {value}, expected {expected}");
     Fault::invalid(field, message)
 }
 
-fn in_range(field: &str, value: Option<f32>, low: f32, high: f32) -> Result<Option<f32>, Fault> {
+pub(super) fn in_range(field: &str, value: Option<f32>, low: f32, high: f32) -> Result<Option<f32>, Fault> {
     match value {
         Some(number) if !(low..=high).contains(&number) => {
             Err(expect(field, number, &format!("a number from {low} to {high}")))
@@ -51,7 +51,7 @@ fn in_range(field: &str, value: Option<f32>, low: f32, high: f32) -> Result<Opti
 /// An object's JSON text, or nothing. Only the outside is looked at: what is inside is the provider's business.
 ///
 /// Paths are written only into faults: `format_args!` costs nothing where there is none.
-fn json_object(field: impl Display, text: String) -> Result<String, Fault> {
+pub(super) fn json_object(field: impl Display, text: String) -> Result<String, Fault> {
     let inside = text.trim();
     if inside.is_empty() || (inside.starts_with('{') && inside.ends_with('}')) {
         return Ok(text);
@@ -80,6 +80,7 @@ macro_rules! envelope {
         }
     }};
 }
+pub(super) use envelope;
 
 fn level(value: i32, field: &'static str) -> Result<Option<Level>, Fault> {
     match v1::Level::try_from(value) {
@@ -91,7 +92,7 @@ fn level(value: i32, field: &'static str) -> Result<Option<Level>, Fault> {
     }
 }
 
-fn profile(wire: v1::TaskProfile) -> Result<TaskProfile, Fault> {
+pub(super) fn profile(wire: v1::TaskProfile) -> Result<TaskProfile, Fault> {
     Ok(TaskProfile {
         task: optional(wire.task, TaskName::new)?,
         criticality: level(wire.criticality, "profile.criticality")?,
@@ -327,6 +328,11 @@ impl TryFrom<v1::EmbedRequest> for Embed {
     }
 }
 
+/// Whether a text can be a BCP 47 tag.
+pub(super) fn tag(text: &str) -> bool {
+    (2..=35).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
 impl TryFrom<v1::TranslateRequest> for Translate {
     type Error = Fault;
 
@@ -335,9 +341,6 @@ impl TryFrom<v1::TranslateRequest> for Translate {
         if wire.text.is_empty() {
             return Err(expect("text", "empty", "a text to translate"));
         }
-        let tag = |text: &str| {
-            (2..=35).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-        };
         if !tag(&wire.target_language) {
             let value = format!("{:?}", wire.target_language.chars().take(40).collect::<String>());
             return Err(expect("target_language", value, "a BCP 47 tag such as `de` or `pt-BR`"));
@@ -372,6 +375,8 @@ impl TryFrom<v1::plan_request::Method> for Request {
             v1::plan_request::Method::Generate(wire) => wire.try_into().map(Self::Generate),
             v1::plan_request::Method::Embed(wire) => wire.try_into().map(Self::Embed),
             v1::plan_request::Method::Translate(wire) => wire.try_into().map(Self::Translate),
+            v1::plan_request::Method::Transcribe(wire) => wire.try_into().map(Self::Transcribe),
+            v1::plan_request::Method::Speak(wire) => wire.try_into().map(Self::Speak),
         }
     }
 }
@@ -384,6 +389,8 @@ impl TryFrom<v1::execute_request::Method> for Request {
             v1::execute_request::Method::Generate(wire) => wire.try_into().map(Self::Generate),
             v1::execute_request::Method::Embed(wire) => wire.try_into().map(Self::Embed),
             v1::execute_request::Method::Translate(wire) => wire.try_into().map(Self::Translate),
+            v1::execute_request::Method::Transcribe(wire) => wire.try_into().map(Self::Transcribe),
+            v1::execute_request::Method::Speak(wire) => wire.try_into().map(Self::Speak),
         }
     }
 }

@@ -24,6 +24,8 @@ impl From<v1::Capabilities> for Capabilities {
             vision: wire.vision,
             json_schema: wire.json_schema,
             reasoning: wire.reasoning,
+            transcribe: wire.transcribe,
+            speak: wire.speak,
         }
     }
 }
@@ -38,6 +40,8 @@ impl From<Capabilities> for v1::Capabilities {
             vision: capabilities.vision,
             json_schema: capabilities.json_schema,
             reasoning: capabilities.reasoning,
+            transcribe: capabilities.transcribe,
+            speak: capabilities.speak,
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct Error {
     #[prost(string, tag = "7")]
     pub provider_code: ::prost::alloc::string::String,
 }
-/// Tokens of one attempt, by kind. `input` includes cached and cache-write tokens, `output` includes reasoning.
+/// What one attempt used, by kind. `input` includes cached, cache-write and audio tokens, `output` includes reasoning and audio.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TokenUsage {
     #[prost(uint64, tag = "1")]
@@ -40,6 +40,18 @@ pub struct TokenUsage {
     /// True when the executor was cut off and the numbers are counted on our side.
     #[prost(bool, tag = "6")]
     pub estimated: bool,
+    /// Part of `input` that is audio.
+    #[prost(uint64, tag = "7")]
+    pub audio_input: u64,
+    /// Part of `output` that is audio.
+    #[prost(uint64, tag = "8")]
+    pub audio_output: u64,
+    /// Audio that was listened to, milliseconds, where that is told or charged.
+    #[prost(uint64, tag = "9")]
+    pub audio_ms: u64,
+    /// Characters that were spoken.
+    #[prost(uint64, tag = "10")]
+    pub characters: u64,
 }
 /// Prices in pico-dollars per token ($1 per million tokens = 1,000,000).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -57,6 +69,21 @@ pub struct Price {
     /// Unset: reasoning tokens cost as much as output.
     #[prost(int64, optional, tag = "5")]
     pub reasoning: ::core::option::Option<i64>,
+    /// Unset: audio tokens of the input cost as much as input.
+    #[prost(int64, optional, tag = "6")]
+    pub audio_input: ::core::option::Option<i64>,
+    /// Unset: audio tokens of the output cost as much as output.
+    #[prost(int64, optional, tag = "7")]
+    pub audio_output: ::core::option::Option<i64>,
+    /// For each hour of audio that is listened to, pico-dollars; unset = nothing.
+    #[prost(int64, optional, tag = "8")]
+    pub audio_hour: ::core::option::Option<i64>,
+    /// Shorter audio is charged as if it were so long, milliseconds.
+    #[prost(uint64, tag = "9")]
+    pub audio_minimum_ms: u64,
+    /// For each character that is spoken; unset = nothing.
+    #[prost(int64, optional, tag = "10")]
+    pub character: ::core::option::Option<i64>,
 }
 /// Where a deployment runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -702,6 +729,105 @@ pub struct TranslateRequest {
     #[prost(string, tag = "16")]
     pub extra_json: ::prost::alloc::string::String,
 }
+/// Audio that is too large for a message, kept in the object store bucket `audio` of a machine for an hour at most. Whoever put
+/// it there deletes it afterwards; the coordinator does so for what came over HTTP.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAudio {
+    /// The object.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Its size, 1 to 26,214,400 (25 MiB).
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// Machine whose JetStream keeps it; empty = the machine of the coordinator that is asked.
+    #[prost(string, tag = "3")]
+    pub machine: ::prost::alloc::string::String,
+}
+/// Text from speech.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TranscribeRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub agent: ::prost::alloc::string::String,
+    /// Its ending tells providers the format, as in `meeting.mp3`. Visible ASCII without `"`, `/` and the backslash; 1 to 128.
+    #[prost(string, tag = "6")]
+    pub file_name: ::prost::alloc::string::String,
+    /// As in `audio/mpeg`; empty = by the file's name.
+    #[prost(string, tag = "7")]
+    pub media_type: ::prost::alloc::string::String,
+    /// BCP 47 tag of the language that is spoken; empty = detect.
+    #[prost(string, tag = "8")]
+    pub language: ::prost::alloc::string::String,
+    /// Text that tells the model of style and spelling; empty = none.
+    #[prost(string, tag = "9")]
+    pub prompt: ::prost::alloc::string::String,
+    #[prost(enumeration = "TranscriptFormat", tag = "10")]
+    pub format: i32,
+    /// 0 to 1; unset = the model's own.
+    #[prost(float, optional, tag = "11")]
+    pub temperature: ::core::option::Option<f32>,
+    /// Only with the verbose format; empty = segments.
+    #[prost(enumeration = "TimestampGranularity", repeated, tag = "12")]
+    pub timestamps: ::prost::alloc::vec::Vec<i32>,
+    /// English text, whatever language is spoken.
+    #[prost(bool, tag = "13")]
+    pub to_english: bool,
+    #[prost(message, optional, tag = "14")]
+    pub profile: ::core::option::Option<TaskProfile>,
+    #[prost(uint64, tag = "15")]
+    pub deadline_ms: u64,
+    #[prost(string, tag = "16")]
+    pub extra_json: ::prost::alloc::string::String,
+    /// False: the text comes in one delta at the end.
+    #[prost(bool, tag = "17")]
+    pub stream: bool,
+    #[prost(oneof = "transcribe_request::Audio", tags = "4, 5")]
+    pub audio: ::core::option::Option<transcribe_request::Audio>,
+}
+/// Nested message and enum types in `TranscribeRequest`.
+pub mod transcribe_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Audio {
+        /// The file itself, as far as a message of the bus holds it (8 MB).
+        #[prost(bytes, tag = "4")]
+        Content(::prost::alloc::vec::Vec<u8>),
+        #[prost(message, tag = "5")]
+        Stored(super::StoredAudio),
+    }
+}
+/// Speech from text. The audio comes in the deltas' `audio`, as it is made.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SpeakRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub agent: ::prost::alloc::string::String,
+    /// 1 to 65,536 characters; providers take less (OpenAI 4,096) and say so.
+    #[prost(string, tag = "4")]
+    pub input: ::prost::alloc::string::String,
+    /// A voice by the model's name for it; 1 to 256 characters.
+    #[prost(string, tag = "5")]
+    pub voice: ::prost::alloc::string::String,
+    #[prost(enumeration = "SpeechFormat", tag = "6")]
+    pub format: i32,
+    /// 0.25 to 4; unset = 1.
+    #[prost(float, optional, tag = "7")]
+    pub speed: ::core::option::Option<f32>,
+    /// How to speak, for models that take that; empty = none.
+    #[prost(string, tag = "8")]
+    pub instructions: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "9")]
+    pub profile: ::core::option::Option<TaskProfile>,
+    #[prost(uint64, tag = "10")]
+    pub deadline_ms: u64,
+    #[prost(string, tag = "16")]
+    pub extra_json: ::prost::alloc::string::String,
+}
 /// A piece of a tool call; pieces with the same index belong together.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ToolCallDelta {
@@ -729,6 +855,9 @@ pub struct DeltaItem {
     pub reasoning: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "3")]
     pub tool_calls: ::prost::alloc::vec::Vec<ToolCallDelta>,
+    /// To be appended to the audio.
+    #[prost(bytes = "vec", tag = "5")]
+    pub audio: ::prost::alloc::vec::Vec<u8>,
     /// Provider fields of this piece that are not modelled here, as a JSON object; empty = none.
     #[prost(string, tag = "16")]
     pub extra_json: ::prost::alloc::string::String,
@@ -749,6 +878,49 @@ pub struct Embedding {
 pub struct Embeddings {
     #[prost(message, repeated, tag = "1")]
     pub embeddings: ::prost::alloc::vec::Vec<Embedding>,
+}
+/// A stretch of a transcript.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TranscriptSegment {
+    /// Seconds from the start of the audio.
+    #[prost(double, tag = "1")]
+    pub start_seconds: f64,
+    #[prost(double, tag = "2")]
+    pub end_seconds: f64,
+    #[prost(string, tag = "3")]
+    pub text: ::prost::alloc::string::String,
+    /// Who speaks; empty = not told.
+    #[prost(string, tag = "4")]
+    pub speaker: ::prost::alloc::string::String,
+    /// Fields that are not modelled here, as a JSON object; empty = none.
+    #[prost(string, tag = "16")]
+    pub extra_json: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TranscriptWord {
+    #[prost(double, tag = "1")]
+    pub start_seconds: f64,
+    #[prost(double, tag = "2")]
+    pub end_seconds: f64,
+    #[prost(string, tag = "3")]
+    pub word: ::prost::alloc::string::String,
+    /// Fields that are not modelled here, as a JSON object; empty = none.
+    #[prost(string, tag = "16")]
+    pub extra_json: ::prost::alloc::string::String,
+}
+/// What is known of a transcript beside its text.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Transcript {
+    /// As the model names it; empty = not told.
+    #[prost(string, tag = "1")]
+    pub language: ::prost::alloc::string::String,
+    /// Seconds of audio; 0 = not told.
+    #[prost(double, tag = "2")]
+    pub duration_seconds: f64,
+    #[prost(message, repeated, tag = "3")]
+    pub segments: ::prost::alloc::vec::Vec<TranscriptSegment>,
+    #[prost(message, repeated, tag = "4")]
+    pub words: ::prost::alloc::vec::Vec<TranscriptWord>,
 }
 /// Sent once, before any delta: who executes.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -809,6 +981,9 @@ pub struct End {
     pub provider_request_id: ::prost::alloc::string::String,
     #[prost(string, tag = "16")]
     pub extra_json: ::prost::alloc::string::String,
+    /// Of a transcription in the verbose or diarized format.
+    #[prost(message, optional, tag = "17")]
+    pub transcript: ::core::option::Option<Transcript>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReplyFrame {
@@ -853,7 +1028,7 @@ pub struct ExecuteRequest {
     /// `seq` of the first frame to send: more than 0 when somebody has answered before (a pool that loaded the model).
     #[prost(uint64, tag = "5")]
     pub first_seq: u64,
-    #[prost(oneof = "execute_request::Method", tags = "10, 11, 12")]
+    #[prost(oneof = "execute_request::Method", tags = "10, 11, 12, 13, 14")]
     pub method: ::core::option::Option<execute_request::Method>,
 }
 /// Nested message and enum types in `ExecuteRequest`.
@@ -866,12 +1041,16 @@ pub mod execute_request {
         Embed(super::EmbedRequest),
         #[prost(message, tag = "12")]
         Translate(super::TranslateRequest),
+        #[prost(message, tag = "13")]
+        Transcribe(super::TranscribeRequest),
+        #[prost(message, tag = "14")]
+        Speak(super::SpeakRequest),
     }
 }
 /// `<prefix>.v1.req.plan`: what would be done, without doing it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanRequest {
-    #[prost(oneof = "plan_request::Method", tags = "1, 2, 3")]
+    #[prost(oneof = "plan_request::Method", tags = "1, 2, 3, 4, 5")]
     pub method: ::core::option::Option<plan_request::Method>,
 }
 /// Nested message and enum types in `PlanRequest`.
@@ -884,6 +1063,10 @@ pub mod plan_request {
         Embed(super::EmbedRequest),
         #[prost(message, tag = "3")]
         Translate(super::TranslateRequest),
+        #[prost(message, tag = "4")]
+        Transcribe(super::TranscribeRequest),
+        #[prost(message, tag = "5")]
+        Speak(super::SpeakRequest),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1004,6 +1187,120 @@ impl Privacy {
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
+pub enum TranscriptFormat {
+    Unspecified = 0,
+    /// The text (OpenAI's `json` and `text`).
+    Text = 1,
+    /// The text, and `End.transcript` with language, duration and timed segments or words (OpenAI's `verbose_json`).
+    Verbose = 2,
+    /// The text is a subtitle file.
+    Srt = 3,
+    Vtt = 4,
+    /// The text, and `End.transcript` with segments that say who speaks (OpenAI's `diarized_json`).
+    Diarized = 5,
+}
+impl TranscriptFormat {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TRANSCRIPT_FORMAT_UNSPECIFIED",
+            Self::Text => "TRANSCRIPT_FORMAT_TEXT",
+            Self::Verbose => "TRANSCRIPT_FORMAT_VERBOSE",
+            Self::Srt => "TRANSCRIPT_FORMAT_SRT",
+            Self::Vtt => "TRANSCRIPT_FORMAT_VTT",
+            Self::Diarized => "TRANSCRIPT_FORMAT_DIARIZED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TRANSCRIPT_FORMAT_UNSPECIFIED" => Some(Self::Unspecified),
+            "TRANSCRIPT_FORMAT_TEXT" => Some(Self::Text),
+            "TRANSCRIPT_FORMAT_VERBOSE" => Some(Self::Verbose),
+            "TRANSCRIPT_FORMAT_SRT" => Some(Self::Srt),
+            "TRANSCRIPT_FORMAT_VTT" => Some(Self::Vtt),
+            "TRANSCRIPT_FORMAT_DIARIZED" => Some(Self::Diarized),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TimestampGranularity {
+    Unspecified = 0,
+    Segment = 1,
+    Word = 2,
+}
+impl TimestampGranularity {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TIMESTAMP_GRANULARITY_UNSPECIFIED",
+            Self::Segment => "TIMESTAMP_GRANULARITY_SEGMENT",
+            Self::Word => "TIMESTAMP_GRANULARITY_WORD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TIMESTAMP_GRANULARITY_UNSPECIFIED" => Some(Self::Unspecified),
+            "TIMESTAMP_GRANULARITY_SEGMENT" => Some(Self::Segment),
+            "TIMESTAMP_GRANULARITY_WORD" => Some(Self::Word),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SpeechFormat {
+    /// mp3.
+    Unspecified = 0,
+    Mp3 = 1,
+    Opus = 2,
+    Aac = 3,
+    Flac = 4,
+    Wav = 5,
+    /// Signed 16 bits, little-endian, 24,000 a second, one channel.
+    Pcm = 6,
+}
+impl SpeechFormat {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SPEECH_FORMAT_UNSPECIFIED",
+            Self::Mp3 => "SPEECH_FORMAT_MP3",
+            Self::Opus => "SPEECH_FORMAT_OPUS",
+            Self::Aac => "SPEECH_FORMAT_AAC",
+            Self::Flac => "SPEECH_FORMAT_FLAC",
+            Self::Wav => "SPEECH_FORMAT_WAV",
+            Self::Pcm => "SPEECH_FORMAT_PCM",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SPEECH_FORMAT_UNSPECIFIED" => Some(Self::Unspecified),
+            "SPEECH_FORMAT_MP3" => Some(Self::Mp3),
+            "SPEECH_FORMAT_OPUS" => Some(Self::Opus),
+            "SPEECH_FORMAT_AAC" => Some(Self::Aac),
+            "SPEECH_FORMAT_FLAC" => Some(Self::Flac),
+            "SPEECH_FORMAT_WAV" => Some(Self::Wav),
+            "SPEECH_FORMAT_PCM" => Some(Self::Pcm),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
 pub enum FinishReason {
     Unspecified = 0,
     /// The model ended its answer, or a stop text was met.
@@ -1059,6 +1356,12 @@ pub struct Capabilities {
     pub json_schema: bool,
     #[prost(bool, tag = "7")]
     pub reasoning: bool,
+    /// Text from speech.
+    #[prost(bool, tag = "8")]
+    pub transcribe: bool,
+    /// Speech from text.
+    #[prost(bool, tag = "9")]
+    pub speak: bool,
 }
 /// One way to run one model.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1485,6 +1788,10 @@ pub enum Method {
     Translate = 3,
     /// Training at a provider.
     FineTune = 4,
+    /// Text from speech.
+    Transcribe = 5,
+    /// Speech from text.
+    Speak = 6,
 }
 impl Method {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1498,6 +1805,8 @@ impl Method {
             Self::Embed => "METHOD_EMBED",
             Self::Translate => "METHOD_TRANSLATE",
             Self::FineTune => "METHOD_FINE_TUNE",
+            Self::Transcribe => "METHOD_TRANSCRIBE",
+            Self::Speak => "METHOD_SPEAK",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1508,6 +1817,8 @@ impl Method {
             "METHOD_EMBED" => Some(Self::Embed),
             "METHOD_TRANSLATE" => Some(Self::Translate),
             "METHOD_FINE_TUNE" => Some(Self::FineTune),
+            "METHOD_TRANSCRIBE" => Some(Self::Transcribe),
+            "METHOD_SPEAK" => Some(Self::Speak),
             _ => None,
         }
     }

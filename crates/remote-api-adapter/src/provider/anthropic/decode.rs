@@ -172,6 +172,7 @@ impl Tally {
             model: self.model,
             provider_request_id: String::new(),
             embeddings: None,
+            transcript: None,
             // made of strings only
             extra_json: String::from_utf8(extra_json).unwrap_or_default(),
         }

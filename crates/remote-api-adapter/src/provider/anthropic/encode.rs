@@ -23,7 +23,7 @@ use super::{model::Model, thinking::Thinking, unsupported};
 use crate::provider::{
     Call, Target,
     json::{self, Object},
-    translation,
+    no_audio, translation,
 };
 
 /// The API demands a bound on the answer. Every model that it still serves takes this one.
@@ -52,6 +52,9 @@ pub(super) fn encode(call: Call<'_>) -> Result<Vec<u8>, Fault> {
         Request::Embed(_) => {
             let model = format!("{:?}", call.target.upstream_model);
             Err(unsupported("model", &model, "a model that embeds: Anthropic offers none"))
+        }
+        Request::Transcribe(_) | Request::Speak(_) => {
+            Err(no_audio("Anthropic", call.target, "neither transcribes nor speaks"))
         }
     }
 }

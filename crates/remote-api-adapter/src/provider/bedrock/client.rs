@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     credential::Key,
-    provider::{Call, Completion, Dialect, Failure, Prepared, Reader, Refused},
+    provider::{Call, Completion, Dialect, Failure, Prepared, Reader, Refused, no_audio},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -104,6 +104,10 @@ impl Bedrock {
                 let inputs = request.inputs.len();
                 let body = Embedder::of(model)?.encode(request)?;
                 Ok(Encoded::invoked(body, move |body: &[u8]| embed::decode(&provider, body, inputs)))
+            }
+            Request::Transcribe(_) | Request::Speak(_) => {
+                let why = "neither transcribes nor speaks: at AWS that is Transcribe and Polly";
+                Err(no_audio("Bedrock", call.target, why))
             }
         }
     }

@@ -45,7 +45,7 @@ impl From<Usage> for TokenUsage {
             cache_write: Tokens::new(written),
             // not told apart from the rest of the output
             reasoning: Tokens::ZERO,
-            estimated: false,
+            ..TokenUsage::default()
         }
     }
 }

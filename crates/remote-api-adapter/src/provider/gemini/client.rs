@@ -114,9 +114,8 @@ impl Dialect for Gemini {
                 let inputs = request.inputs.len();
                 Box::new(Once(move |body: &[u8]| decode::embeddings(&provider, body, inputs)))
             }
-            Request::Generate(_) | Request::Translate(_) => {
-                Box::new(Decoder::new(&provider, call.request.envelope().id.as_str()))
-            }
+            // the others were refused above
+            _ => Box::new(Decoder::new(&provider, call.request.envelope().id.as_str())),
         };
         let prepared = Prepared {
             url: self.url(&call.target.upstream_model, method)?,

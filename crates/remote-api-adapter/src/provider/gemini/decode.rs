@@ -238,6 +238,7 @@ impl Tally {
             model: self.model,
             provider_request_id: self.id,
             embeddings: None,
+            transcript: None,
             extra_json: String::from_utf8(extra_json).unwrap_or_default(),
         }
     }
@@ -277,9 +278,8 @@ fn tokens(usage: Usage) -> Option<TokenUsage> {
         input: Tokens::new(prompt),
         output: Tokens::new(if within { candidates } else { candidates.saturating_add(thoughts) }),
         cached_input: Tokens::new(usage.cached.unwrap_or(0)),
-        cache_write: Tokens::ZERO,
         reasoning: Tokens::new(thoughts),
-        estimated: false,
+        ..TokenUsage::default()
     })
 }
 

@@ -13,7 +13,7 @@ use super::model::Generation;
 use crate::provider::{
     Call,
     json::{self, Fields, Object},
-    translation,
+    no_audio, translation,
 };
 
 mod carried;
@@ -76,6 +76,10 @@ pub(super) fn encode(call: Call<'_>, service: Service) -> Result<Encoded, Fault>
         Request::Generate(request) => generate(request, generation, service),
         Request::Translate(request) => translate(request, generation),
         Request::Embed(request) => embeddings::encode(request, &call.target.upstream_model, service),
+        Request::Transcribe(_) | Request::Speak(_) => {
+            let why = "has no such endpoints: its models take audio as a part of a message";
+            Err(no_audio("Google", call.target, why))
+        }
     }
 }
 

@@ -66,7 +66,8 @@ impl Dialect for Ollama {
                 let (provider, inputs) = (self.name.clone(), request.inputs.len());
                 ("embed", Box::new(Once(move |body: &[u8]| decode::embeddings(&provider, body, inputs))))
             }
-            Request::Generate(_) | Request::Translate(_) => ("chat", Box::new(Decoder::new(&self.name))),
+            // the others were refused above
+            _ => ("chat", Box::new(Decoder::new(&self.name))),
         };
         let prepared = Prepared {
             url: self.address(endpoint),

@@ -13,6 +13,7 @@ use super::messages::{message_of_text, messages};
 use crate::provider::{
     Call, Target,
     json::{self, Fields, Object},
+    no_audio,
     openai::{
         chat_fields::{is_openais, says_nothing},
         encode::instruction,
@@ -32,6 +33,9 @@ pub(super) fn encode(call: Call<'_>) -> Result<Vec<u8>, Fault> {
         Request::Generate(request) => chat(request, call.target),
         Request::Translate(request) => translation(request, call.target),
         Request::Embed(request) => embeddings(request, call.target),
+        Request::Transcribe(_) | Request::Speak(_) => {
+            Err(no_audio("Ollama", call.target, "neither transcribes nor speaks"))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use reqwest::{
 use wire::v1;
 
 use super::{
-    decode,
+    audio, decode,
     encode::{self, Encoded, Endpoint},
     error::Words,
     flavor::Flavor,
@@ -25,6 +25,7 @@ use crate::{
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+const ANY: HeaderValue = HeaderValue::from_static("*/*");
 
 /// One configured server of the dialect.
 pub(crate) struct OpenAi {
@@ -33,6 +34,9 @@ pub(crate) struct OpenAi {
     chat_completions: Url,
     responses: Url,
     embeddings: Url,
+    transcriptions: Url,
+    translations: Url,
+    speech: Url,
     jobs: JobClient,
 }
 
@@ -50,6 +54,9 @@ impl OpenAi {
             chat_completions: below(Endpoint::ChatCompletions)?,
             responses: below(Endpoint::Responses)?,
             embeddings: below(Endpoint::Embeddings)?,
+            transcriptions: below(Endpoint::Transcriptions)?,
+            translations: below(Endpoint::Translations)?,
+            speech: below(Endpoint::Speech)?,
             jobs: JobClient::new(base_url),
         })
     }
@@ -65,17 +72,30 @@ pub(crate) fn prepare(
     call: Call<'_>,
     address: impl FnOnce(Endpoint) -> Url,
 ) -> Result<(Prepared, Box<dyn Reader>), Fault> {
-    let Encoded { endpoint, body } = encode::encode(call, flavor)?;
     let name = provider.to_owned();
+    let target = call.target;
+    match call.request {
+        Request::Transcribe(request) => {
+            let wanted = audio::Wanted { format: request.format, by_time: target.tells_duration };
+            let reader = Box::new(audio::Heard::new(provider, wanted));
+            return Ok((sent(audio::transcribe(request, target, flavor)?, ANY, address), reader));
+        }
+        Request::Speak(request) => {
+            let by_tokens = target.tells_speech_tokens;
+            let reader = Box::new(audio::Speech::new(provider, request.characters(), by_tokens));
+            let accept = if by_tokens { EVENT_STREAM } else { ANY };
+            return Ok((sent(audio::speak(request, target, flavor)?, accept, address), reader));
+        }
+        Request::Generate(_) | Request::Translate(_) | Request::Embed(_) => {}
+    }
+    let Encoded { endpoint, body } = encode::encode(call, flavor)?;
     let reader: Box<dyn Reader> = match (call.request, call.target.api) {
         (Request::Embed(request), _) => {
             let inputs = request.inputs.len();
             Box::new(Once(move |body: &[u8]| decode::embeddings(&name, body, inputs)))
         }
-        (Request::Generate(_) | Request::Translate(_), Api::Chat) => Box::new(Decoder::new(provider)),
-        (Request::Generate(_) | Request::Translate(_), Api::Responses) => {
-            Box::new(responses::stream::Decoder::new(provider))
-        }
+        (_, Api::Chat) => Box::new(Decoder::new(provider)),
+        (_, Api::Responses) => Box::new(responses::stream::Decoder::new(provider)),
     };
     let prepared = Prepared {
         url: address(endpoint),
@@ -85,6 +105,16 @@ pub(crate) fn prepare(
         body: body.into(),
     };
     Ok((prepared, reader))
+}
+
+fn sent(written: audio::Written, accept: HeaderValue, address: impl FnOnce(Endpoint) -> Url) -> Prepared {
+    Prepared {
+        url: address(written.endpoint),
+        headers: HeaderMap::new(),
+        content_type: written.content_type,
+        accept,
+        body: written.body,
+    }
 }
 
 /// What a response without success means in the dialect.
@@ -98,6 +128,9 @@ impl Dialect for OpenAi {
             Endpoint::ChatCompletions => self.chat_completions.clone(),
             Endpoint::Responses => self.responses.clone(),
             Endpoint::Embeddings => self.embeddings.clone(),
+            Endpoint::Transcriptions => self.transcriptions.clone(),
+            Endpoint::Translations => self.translations.clone(),
+            Endpoint::Speech => self.speech.clone(),
         };
         prepare(&self.name, self.flavor, call, address)
     }

@@ -139,6 +139,7 @@ impl Tally {
             model: self.model,
             provider_request_id: self.id,
             embeddings: None,
+            transcript: None,
             extra_json: String::from_utf8(extra_json).unwrap_or_default(),
         }
     }
@@ -247,7 +248,7 @@ impl From<Usage> for TokenUsage {
             cached_input: Tokens::new(prompt.cached_tokens.or(usage.prompt_cache_hit_tokens).unwrap_or(0)),
             cache_write: Tokens::new(prompt.cache_write_tokens.unwrap_or(0)),
             reasoning: Tokens::new(reasoning),
-            estimated: false,
+            ..TokenUsage::default()
         }
     }
 }

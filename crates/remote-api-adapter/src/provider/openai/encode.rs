@@ -24,6 +24,9 @@ pub(crate) enum Endpoint {
     ChatCompletions,
     Responses,
     Embeddings,
+    Transcriptions,
+    Translations,
+    Speech,
 }
 
 impl Endpoint {
@@ -32,6 +35,9 @@ impl Endpoint {
             Self::ChatCompletions => "chat/completions",
             Self::Responses => "responses",
             Self::Embeddings => "embeddings",
+            Self::Transcriptions => "audio/transcriptions",
+            Self::Translations => "audio/translations",
+            Self::Speech => "audio/speech",
         }
     }
 }
@@ -55,6 +61,7 @@ pub(super) fn encode(call: Call<'_>, flavor: Flavor) -> Result<Encoded, Fault> {
         (Request::Generate(request), Api::Responses) => responses::encode::generate(request, call.target),
         (Request::Translate(request), Api::Responses) => responses::encode::translate(request, call.target),
         (Request::Embed(request), _) => embeddings(request, call.target, flavor),
+        (Request::Transcribe(_) | Request::Speak(_), _) => Err(Fault::internal("audio was taken for text")),
     }
 }
 

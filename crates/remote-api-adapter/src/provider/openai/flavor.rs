@@ -6,7 +6,7 @@
 
 use domain::{
     fault::{Code, Fault, Origin},
-    inference::{Generate, Role, Sampling},
+    inference::{Generate, Role, Sampling, Speak, SpeechFormat, Transcribe, TranscriptFormat},
 };
 
 use super::chat_fields::says_nothing;
@@ -143,6 +143,53 @@ impl Flavor {
             fields.retain(|key| key != "cache_control");
         }
         fields
+    }
+
+    /// Checks a transcription or a translation.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming the field.
+    pub(super) fn transcribes(self, request: &Transcribe, model: &str) -> Result<(), Fault> {
+        let is_openais = matches!(self, Self::OpenAi | Self::Azure);
+        // on Azure the name is a deployment's, and mostly that of its model
+        let writes_only = is_openais && model.starts_with("gpt-");
+        let refused = |field: &str, what: &str| Err(self.unsupported(field, what));
+        if request.to_english && writes_only {
+            return refused("model", "translates speech by whisper only");
+        }
+        if request.to_english && self == Self::Groq && model.contains("turbo") {
+            return refused("model", "translates speech by the larger whisper only");
+        }
+        if request.format.is_timed() && writes_only {
+            return refused("response_format", "has timestamps from whisper only");
+        }
+        let tells_speakers = model.contains("diarize") || self == Self::Compatible;
+        if request.format == TranscriptFormat::Diarized && !tells_speakers {
+            return refused("response_format", "does not tell speakers apart with this model");
+        }
+        Ok(())
+    }
+
+    /// Checks a request for speech.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming the field.
+    pub(super) fn speaks(self, request: &Speak, model: &str) -> Result<(), Fault> {
+        let instructed = !request.instructions.is_empty();
+        let plain = self == Self::OpenAi && model.starts_with("tts-1");
+        if instructed && (plain || self == Self::Groq) {
+            return Err(self.unsupported("instructions", "takes none with this model"));
+        }
+        if self == Self::Groq {
+            // https://console.groq.com/docs/text-to-speech/orpheus: wav alone, at its own speed
+            if request.format != SpeechFormat::Wav {
+                return Err(self.unsupported("response_format", "speaks wav only"));
+            }
+            if request.speed.is_some_and(|speed| (speed - 1.0).abs() > f32::EPSILON) {
+                return Err(self.unsupported("speed", "speaks at one speed only"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether an embedding can be asked for.

@@ -100,7 +100,7 @@ impl Counts {
             cached_input: Tokens::new(read),
             cache_write: Tokens::new(written),
             reasoning: Tokens::new(self.reasoning.min(output)),
-            estimated: false,
+            ..TokenUsage::default()
         }
     }
 }

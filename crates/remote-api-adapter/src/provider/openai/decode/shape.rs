@@ -112,6 +112,7 @@ impl Choice<'_> {
             },
             reasoning: reasoning.map(Text::into_string).unwrap_or_default(),
             tool_calls: tool_calls.into_iter().zip(0..).map(|(call, at)| call.into_delta(at)).collect(),
+            audio: Vec::new(),
             extra_json: fields.into_json(),
         };
         let says_something = !item.text.is_empty()

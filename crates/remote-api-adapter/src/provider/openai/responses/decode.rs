@@ -78,7 +78,7 @@ impl From<Usage> for TokenUsage {
             cached_input: Tokens::new(input.cached_tokens.unwrap_or(0)),
             cache_write: Tokens::new(input.cache_write_tokens.unwrap_or(0)),
             reasoning: Tokens::new(output.reasoning_tokens.unwrap_or(0)),
-            estimated: false,
+            ..TokenUsage::default()
         }
     }
 }
