@@ -36,6 +36,8 @@ pub const CHEAP: &str = "gpt-4o-mini";
 pub const FRONTIER: &str = "gpt-4o";
 /// The provider's model for vectors.
 pub const EMBEDDING: &str = "text-embedding-3-small";
+/// The provider's models that hear and speak, with [`Options::audio`].
+pub const AUDIO: [&str; 4] = ["whisper-1", "gpt-4o-mini-transcribe", "tts-1", "gpt-4o-mini-tts"];
 /// The bundled model of the local pool.
 pub const LOCAL: &str = "demo";
 
@@ -48,6 +50,8 @@ pub struct Options {
     pub script: Script,
     /// A second, dearer provider with the same models, for when the first fails.
     pub backup: bool,
+    /// Providers also hear and speak.
+    pub audio: bool,
     /// Keys that callers have to show; none = everybody may ask.
     pub api_keys: Vec<String>,
     /// Keys of the configuration that hold secrets, and the secrets.
@@ -62,6 +66,7 @@ impl Default for Options {
             services: service::ALL.to_vec(),
             script: Script::default(),
             backup: false,
+            audio: false,
             api_keys: Vec::new(),
             secrets: Vec::new(),
             set: Vec::new(),
@@ -131,6 +136,8 @@ pub struct System {
     ports: config::Ports,
     config: PathBuf,
     folder: TempDir,
+    /// See [`Options::audio`].
+    hears: bool,
 }
 
 impl System {
@@ -141,10 +148,14 @@ impl System {
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for the system")?;
         let nats = Nats::start_with(nats::Options { domain: MACHINE.to_owned(), ..nats::Options::default() });
+        let hears = options.audio;
+        let audio: &[&str] = if options.audio { &AUDIO } else { &[] };
+        let models = [CHEAP, FRONTIER, EMBEDDING].iter().chain(audio);
+        let models: Vec<String> = models.map(|model| (*model).to_owned()).collect();
         let provider = || {
             FakeUpstream::start_with(fake_upstream::Options {
                 key: Some(PROVIDER_KEY.to_owned()),
-                models: [CHEAP, FRONTIER, EMBEDDING].map(str::to_owned).to_vec(),
+                models: models.clone(),
                 script: options.script.clone(),
                 ..fake_upstream::Options::default()
             })
@@ -155,7 +166,8 @@ impl System {
         let providers: Vec<String> =
             [Some(&upstream), backup.as_ref()].into_iter().flatten().map(FakeUpstream::base_url).collect();
         let config = config::write(folder.path(), &nats.url(), &providers, &ports, &options)?;
-        let mut system = Self { services: BTreeMap::new(), upstream, backup, nats, ports, config, folder };
+        let mut system =
+            Self { services: BTreeMap::new(), upstream, backup, nats, ports, config, folder, hears };
         for service in &options.services {
             system.launch(service)?;
         }
@@ -186,6 +198,7 @@ impl System {
         }
         if runs(service::REMOTE_API_ADAPTER) {
             expected.extend([CHEAP, FRONTIER, EMBEDDING]);
+            expected.extend(if self.hears { AUDIO.as_slice() } else { &[] });
         }
         if runs(service::LOCAL_MODEL_POOL) {
             expected.push(LOCAL);

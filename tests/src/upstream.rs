@@ -4,9 +4,9 @@
 //!
 //! | provider | base URL | what is played |
 //! |---|---|---|
-//! | `openai` | `/v1` | chat completions, responses, embeddings, models |
+//! | `openai` | `/v1` | chat completions, responses, embeddings, audio, models |
 //! | `azure` | `/azure` | the same by deployment and `api-version`, and at `/azure/openai/v1` |
-//! | `groq` | `/groq/openai/v1` | chat completions, models |
+//! | `groq` | `/groq/openai/v1` | chat completions, audio, models |
 //! | `anthropic` | `/anthropic/v1` | messages, models |
 //! | `gemini` | `/gemini/v1beta` | generate, stream, embeddings, models |
 //! | `vertex` | `/vertex/v1` | the same by project and location, `predict`; `/vertex/token` |
@@ -42,7 +42,8 @@ use std::path::PathBuf;
 
 pub use answer::Finish;
 pub use asked::{
-    Asked, AskedCall, AskedResult, AskedSampling, AskedTool, Chat, Embed, Speaker, Translate, Turn,
+    Asked, AskedCall, AskedResult, AskedSampling, AskedTool, Chat, Embed, Speak, Speaker, Transcribe,
+    Translate, Turn,
 };
 pub use garbage::Garbage;
 pub use problem::Trouble;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::output::Output;
 use crate::target::Target;
-use crate::{agents, ask, budgets, cost, flags, jobs, models, plan, status, tether, up, usage};
+use crate::{agents, ask, audio, budgets, cost, flags, jobs, models, plan, status, tether, up, usage};
 
 /// Start Hybrid LLM, ask it, and see what it decided, has and cost
 #[derive(Debug, Parser)]
@@ -26,6 +26,10 @@ pub(crate) enum Command {
     Up(up::Options),
     /// Ask, and see the answer as it comes
     Ask(ask::Options),
+    /// Write down what is said in a file of audio
+    Transcribe(audio::Transcribe),
+    /// Say a text, into a file of audio
+    Speak(audio::Speak),
     /// Show where a request would run, and why, without running it
     Plan(plan::Options),
     /// Show the models that can be asked
@@ -53,6 +57,7 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Self::Ask(options) => options.json,
+            Self::Transcribe(options) => options.json,
             Self::Plan(options) => options.json,
             Self::Models(options)
             | Self::Agents(options)
@@ -62,7 +67,7 @@ impl Command {
             Self::Usage(options) => options.json,
             Self::Cost(options) => options.json(),
             Self::Jobs(options) => options.json,
-            Self::Up(_) | Self::Tether(_) => false,
+            Self::Up(_) | Self::Speak(_) | Self::Tether(_) => false,
         }
     }
 }
@@ -84,6 +89,10 @@ impl Cli {
         match self.command {
             Command::Up(options) => up::run(&options, self.config.as_ref(), output).await,
             Command::Ask(options) => ask::run(&options, &system(&options.target)?, output).await,
+            Command::Transcribe(options) => {
+                audio::transcribe(&options, &system(&options.asker.target)?, output).await
+            }
+            Command::Speak(options) => audio::speak(&options, &system(&options.asker.target)?, output).await,
             Command::Plan(options) => plan::run(&options, &system(&options.target)?, output).await,
             Command::Models(options) => models::run(options.json, &system(&options.target)?, output).await,
             Command::Agents(options) => agents::run(options.json, &system(&options.target)?, output).await,

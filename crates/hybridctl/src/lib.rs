@@ -7,6 +7,7 @@
 
 mod agents;
 mod ask;
+mod audio;
 mod budgets;
 mod cli;
 mod cost;

@@ -12,7 +12,8 @@ use domain::{
     fault::{Code, Fault},
     id::RequestId,
     inference::{
-        Embed, Envelope, Generate, Message, Part, PartContent, Request, Role, Sampling, TaskProfile,
+        Audio, Embed, Envelope, Generate, Message, Part, PartContent, Request, Role, Sampling, Speak,
+        SpeechFormat, TaskProfile, Transcribe, TranscriptFormat,
     },
 };
 use reqwest::{
@@ -106,6 +107,11 @@ pub fn targets() -> Vec<Target> {
         Target::new("sse", Seeds::Folder("openai", "stream"), sse),
         Target::new("retry-after", dates, retry_after_header),
     ];
+    for (kind, request) in [("transcript", transcribe()), ("speech", speak())] {
+        let make: Make = || Box::new(OpenAi::new(name(), Flavor::Compatible, &url()).expect("a base URL"));
+        let run = move |data: &[u8]| audio(make, &request, data);
+        targets.push(Target::new(&format!("openai-{kind}"), Seeds::Folder("openai", kind), run));
+    }
     for (folder, dialect) in PROVIDERS {
         let named = |kind: &str| format!("{folder}-{kind}");
         let target = |kind: &str, seeds, run: fn(&dyn Dialect, &[u8])| {
@@ -190,6 +196,30 @@ fn stream(dialect: &dyn Dialect, data: &[u8]) {
     assert_eq!((items, outcome), cut, "cut after every byte");
 }
 
+/// Likewise of what is heard and spoken, whole and in pieces.
+fn audio(make: Make, request: &Request, data: &[u8]) {
+    let dialect = make();
+    let target = Model { tells_speech_tokens: true, ..model() };
+    let reader = || dialect.prepare(Call { target: &target, request }).expect("the dialect has audio").1;
+    match reader().whole(data) {
+        Ok(completion) => check(&completion),
+        Err(fault) => check_fault(&fault),
+    }
+    let read = |mut reads: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut reader, mut items) = (reader(), Vec::new());
+        let fed = (&mut reads).try_for_each(|bytes| reader.feed(bytes, &mut items));
+        let ended = fed.and_then(|()| reader.end(&mut items));
+        (items, ended.map(|()| reader.completion(Vec::new())))
+    };
+    let whole = read(&mut std::iter::once(data));
+    whole.0.iter().for_each(check_item);
+    match &whole.1 {
+        Ok(completion) => check(completion),
+        Err(fault) => check_fault(fault),
+    }
+    assert_eq!(whole, read(&mut data.chunks(1)), "cut after every byte");
+}
+
 /// No refusal repeats the key.
 fn refusal(dialect: &dyn Dialect, data: &[u8]) {
     let headers = HeaderMap::new();
@@ -208,8 +238,14 @@ fn encode(dialect: &dyn Dialect, data: &[u8]) {
     let Some(request) = request(data) else { return };
     match dialect.prepare(Call { target: &model(), request: &request }) {
         Ok((prepared, _)) => {
-            let body = serde_json::from_slice::<serde::de::IgnoredAny>(&prepared.body);
-            assert!(body.is_ok(), "{body:?} in {}", String::from_utf8_lossy(&prepared.body));
+            let kind = prepared.content_type.to_str().expect("a plain content type");
+            if let Some(boundary) = kind.strip_prefix("multipart/form-data; boundary=") {
+                let end = format!("--{boundary}--\r\n");
+                assert!(prepared.body.ends_with(end.as_bytes()), "the form has no end");
+            } else {
+                let body = serde_json::from_slice::<serde::de::IgnoredAny>(&prepared.body);
+                assert!(body.is_ok(), "{body:?} in {}", String::from_utf8_lossy(&prepared.body));
+            }
         }
         Err(fault) => {
             check_fault(&fault);
@@ -221,7 +257,11 @@ fn encode(dialect: &dyn Dialect, data: &[u8]) {
 /// The request in an encoded message, where it is one.
 fn request(data: &[u8]) -> Option<Request> {
     let message = <v1::ExecuteRequest as prost::Message>::decode(data).ok()?;
-    Request::try_from(message.method?).ok()
+    let request = Request::try_from(message.method?).ok()?;
+    // what lies in a store is fetched before it is encoded
+    let is_stored =
+        matches!(&request, Request::Transcribe(asked) if !matches!(asked.audio, Audio::Content(_)));
+    (!is_stored).then_some(request)
 }
 
 fn reader(dialect: &dyn Dialect, request: &Request) -> Option<Box<dyn Reader>> {
@@ -282,6 +322,34 @@ fn generate(stream: bool) -> Request {
         tool_choice: None,
         response_format: None,
         stream,
+    })
+}
+
+fn transcribe() -> Request {
+    Request::Transcribe(Transcribe {
+        envelope: envelope(),
+        audio: Audio::Content(vec![0; 64]),
+        file_name: "a.wav".to_owned(),
+        media_type: None,
+        language: None,
+        prompt: String::new(),
+        format: TranscriptFormat::Diarized,
+        temperature: None,
+        segments: false,
+        words: false,
+        to_english: false,
+        stream: true,
+    })
+}
+
+fn speak() -> Request {
+    Request::Speak(Speak {
+        envelope: envelope(),
+        input: "hello".to_owned(),
+        voice: "alloy".to_owned(),
+        format: SpeechFormat::Mp3,
+        speed: None,
+        instructions: String::new(),
     })
 }
 

@@ -28,7 +28,9 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use wire::{subject::Cancel, v1, v1::execute_request::Method};
 
-use crate::{admission::Keys, live::LiveState, metrics::Metrics, snapshots::Snapshots};
+use crate::{
+    admission::Keys, ingress::http::audio::Room, live::LiveState, metrics::Metrics, snapshots::Snapshots,
+};
 use attempt::{Failure, Try};
 
 /// Events a caller may be behind before the executor's frames wait.
@@ -112,6 +114,7 @@ pub(crate) struct Coordinator {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) load: Load,
     pub(crate) reservations: Reservations,
+    pub(crate) audio_room: Room,
 }
 
 /// Tells the caller; an error is that nobody listens any more.

@@ -84,6 +84,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         slots: Arc::new(tokio::sync::Semaphore::new(own.requests_max)),
         load,
         reservations: dispatch::Reservations::default(),
+        audio_room: ingress::http::audio::Room::default(),
     });
 
     ingress::nats::start(&coordinator, &process.tasks, &stop).await?;

@@ -214,6 +214,17 @@ impl Reply {
         pieces.flat_map(|delta| &delta.items).map(|item| item.text.as_str()).collect()
     }
 
+    /// All audio, put together.
+    #[must_use]
+    pub fn audio(&self) -> Vec<u8> {
+        let pieces = self.frames.iter().filter_map(|frame| match &frame.kind {
+            Some(Kind::Delta(delta)) => Some(delta),
+            Some(Kind::End(end)) => end.last_delta.as_ref(),
+            _ => None,
+        });
+        pieces.flat_map(|delta| &delta.items).flat_map(|item| item.audio.iter().copied()).collect()
+    }
+
     /// The end of a success.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ pub(super) fn write(
     set("request-coordinator.api_keys", Value::Array(keys.collect::<anyhow::Result<_>>()?))?;
     let key = secret(folder, "provider", PROVIDER_KEY)?;
     let listed = PROVIDERS.into_iter().zip(providers).enumerate();
-    let listed = listed.map(|(place, (name, url))| provider(name, url, key.clone(), place));
+    let listed = listed.map(|(place, (name, url))| provider(name, url, key.clone(), place, options.audio));
     set("remote-api-adapter.providers", Value::Array(listed.collect()))?;
     set(
         "metrics-forwarder.hub_url",
@@ -92,7 +92,7 @@ pub(super) fn write(
 }
 
 /// A provider with the models of [`crate::FakeUpstream`], each dearer than at the one before.
-fn provider(name: &str, url: &str, key: Value, place: usize) -> Value {
+fn provider(name: &str, url: &str, key: Value, place: usize, audio: bool) -> Value {
     let dollars = |millionths: i64| {
         let price = millionths * (place as i64 + 1);
         Value::String(format!("{}.{:06}", price / 1_000_000, price % 1_000_000))
@@ -130,13 +130,37 @@ fn provider(name: &str, url: &str, key: Value, place: usize) -> Value {
     provider.insert("name".to_owned(), name.into());
     provider.insert("base_url".to_owned(), url.into());
     provider.insert("api_key".to_owned(), key);
-    let deployments = vec![
+    let mut deployments = vec![
         writes(CHEAP, 150_000, 75_000, 600_000),
         writes(FRONTIER, 2_500_000, 1_250_000, 10_000_000),
         Value::Table(embeds),
     ];
+    if audio {
+        deployments.extend(hears_and_speaks(place));
+    }
     provider.insert("deployments".to_owned(), Value::Array(deployments));
     Value::Table(provider)
+}
+
+/// The models of [`super::AUDIO`], at OpenAI's prices, each dearer than at the one before.
+fn hears_and_speaks(place: usize) -> [Value; 4] {
+    let dollars = |cents: usize| format!("{}.{:02}", cents * (place + 1) / 100, cents * (place + 1) % 100);
+    let deployment = |model: &str, capability: &str, prices: &[(&str, usize)]| {
+        let mut deployment = toml! { context_length = 16_000 };
+        deployment.insert("model".to_owned(), model.into());
+        deployment.insert("capabilities".to_owned(), Value::Array(vec![capability.into()]));
+        let prices = prices.iter().map(|(name, cents)| ((*name).to_owned(), dollars(*cents).into()));
+        deployment.insert("price".to_owned(), Value::Table(prices.collect()));
+        Value::Table(deployment)
+    };
+    let [whisper, transcribe, tts, speech] = super::AUDIO;
+    let heard = [("input_per_million", 125), ("audio_input_per_million", 300), ("output_per_million", 500)];
+    [
+        deployment(whisper, "transcribe", &[("audio_per_hour", 36)]),
+        deployment(transcribe, "transcribe", &heard),
+        deployment(tts, "speak", &[("characters_per_million", 1_500)]),
+        deployment(speech, "speak", &[("input_per_million", 60), ("audio_output_per_million", 1_200)]),
+    ]
 }
 
 /// `{ file = "…" }` of a file that holds `value`.

@@ -19,6 +19,10 @@ pub enum Asked {
     Embed(Embed),
     /// A text in another language, of a model that does nothing else.
     Translate(Translate),
+    /// A text from speech.
+    Transcribe(Transcribe),
+    /// Speech from a text.
+    Speak(Speak),
 }
 
 /// A conversation that wants an answer.
@@ -158,6 +162,60 @@ pub struct Translate {
     pub source: String,
     /// Language wanted, in the model's code.
     pub target: String,
+}
+
+/// Speech that becomes a text.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Transcribe {
+    /// The model.
+    pub model: String,
+    /// Name of the file.
+    pub file_name: String,
+    /// Its type.
+    pub media_type: String,
+    /// Its size and a hash of its bytes: `48044 B #…`.
+    pub audio: String,
+    /// How long it lasts.
+    pub seconds: f64,
+    /// The language spoken.
+    pub language: Option<String>,
+    /// What the model is to go on with.
+    pub prompt: Option<String>,
+    /// Shape of the answer.
+    pub format: String,
+    /// Temperature.
+    pub temperature: Option<f64>,
+    /// Whether the answer comes in pieces.
+    pub stream: bool,
+    /// Whether the text is to be English.
+    pub to_english: bool,
+    /// What is timed.
+    pub granularities: Vec<String>,
+    /// What is told beside the text.
+    pub include: Vec<String>,
+    /// Names of the other fields of the form.
+    pub others: Vec<String>,
+}
+
+/// A text that becomes speech.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Speak {
+    /// The model.
+    pub model: String,
+    /// The text.
+    pub input: String,
+    /// The voice.
+    pub voice: String,
+    /// Container and codec.
+    pub format: String,
+    /// Speed.
+    pub speed: Option<f64>,
+    /// How to speak.
+    pub instructions: Option<String>,
+    /// Whether the audio comes in events.
+    pub events: bool,
 }
 
 impl Chat {

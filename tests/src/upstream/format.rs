@@ -58,6 +58,8 @@ impl<'a> Call<'a> {
 pub(super) enum Content {
     /// One JSON body.
     Whole(Value),
+    /// One body of plain text.
+    Text(String),
     /// Pieces.
     Stream(Streamed),
 }

@@ -210,6 +210,12 @@ impl Server {
                 };
                 Rendered::whole(shown, body)
             }
+            Content::Text(text) => {
+                let mut rendered = Rendered::whole(shown, text);
+                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+                rendered.headers.insert(CONTENT_TYPE, plain);
+                rendered
+            }
             Content::Stream(stream) => {
                 let content_type = stream.framing.content_type();
                 let pieces = match script.garbage {

@@ -14,6 +14,8 @@ pub(super) enum Framing {
     Lines,
     /// AWS's frames.
     EventStream,
+    /// Nothing: bytes of this type.
+    Raw(&'static str),
 }
 
 impl Framing {
@@ -22,6 +24,7 @@ impl Framing {
             Self::Sse => "text/event-stream; charset=utf-8",
             Self::Lines => "application/x-ndjson",
             Self::EventStream => "application/vnd.amazon.eventstream",
+            Self::Raw(content_type) => content_type,
         }
     }
 }
@@ -64,6 +67,7 @@ impl Framing {
                 Piece::new([name.as_bytes(), b"data: ", payload, b"\n\n"].concat())
             }
             Self::Lines => Piece::new([payload, b"\n"].concat()),
+            Self::Raw(_) => Piece::sealed(payload.to_vec()),
             Self::EventStream => {
                 let headers = event_stream::parts(piece.bytes()).map(|(headers, _)| headers);
                 Piece::sealed(event_stream::frame(headers.unwrap_or_default(), payload))
@@ -80,6 +84,7 @@ impl Framing {
                 .map(|(_, data)| data.trim_end().as_bytes().to_vec())
                 .unwrap_or_default(),
             Self::Lines => text.trim_end().as_bytes().to_vec(),
+            Self::Raw(_) => piece.bytes().to_vec(),
             Self::EventStream => {
                 event_stream::parts(piece.bytes()).map(|(_, payload)| payload.to_vec()).unwrap_or_default()
             }

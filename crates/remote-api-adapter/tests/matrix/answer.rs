@@ -25,6 +25,7 @@ pub(crate) struct Answer {
     pub(crate) frames: usize,
     pub(crate) text: String,
     pub(crate) reasoning: String,
+    pub(crate) audio: Vec<u8>,
     /// By index.
     pub(crate) calls: BTreeMap<u32, Call>,
     /// What has to be sent back with the message.
@@ -82,6 +83,7 @@ impl Answer {
     fn take(&mut self, delta: v1::Delta) {
         for item in delta.items {
             self.text.push_str(&item.text);
+            self.audio.extend(&item.audio);
             self.reasoning.push_str(&item.reasoning);
             merge(&mut self.extra, &item.extra_json);
             for piece in item.tool_calls {

@@ -41,6 +41,8 @@ pub(crate) async fn ask(fixture: &Fixture, row: &Row, question: Question) -> Out
         Question::Vision => on.vision().await,
         Question::Embed => on.embed().await,
         Question::Translate => on.translate().await,
+        Question::Transcribe => on.transcribe().await,
+        Question::Speak => on.speak().await,
         Question::CachedUsage => on.cached_usage().await,
         Question::Reasoning => on.reasoning().await,
         Question::Errors => on.errors().await,
@@ -290,6 +292,43 @@ impl On<'_> {
                 let languages = (asked.source.as_str(), asked.target.as_str());
                 same("the languages", &languages, &("deu_Latn", "eng_Latn"))?;
                 same("the answer", &answer.text.as_str(), &"[deu_Latn eng_Latn] Guten Tag")
+            }
+            other => Err(Outcome::Failed(format!("the far side was asked {other:?}"))),
+        }
+    }
+
+    async fn transcribe(&self) -> Checked {
+        self.play(Script::default()).await;
+        let answer = self.answer("hear", question::transcribe()).await?;
+        must("all of the audio arrived", answer.text.starts_with("heard 16044 B #"))?;
+        let transcript = answer.end.transcript.clone().unwrap_or_default();
+        let words = transcript.words.len();
+        same("what is timed", &(words, transcript.duration_seconds), &(answer.text.split(' ').count(), 1.0))?;
+        same("what was listened to", &answer.usage().audio_ms, &1_000)?;
+        // $0.36 an hour
+        same("the cost", &answer.end.cost_picodollars, &100_000_000)?;
+        match self.fixture.asked(self.row).await.pop() {
+            Some(Asked::Transcribe(asked)) => {
+                let names = (asked.model.as_str(), asked.file_name.as_str(), asked.media_type.as_str());
+                same("the file", &names, &(self.row.hearing, "a.wav", "audio/wav"))?;
+                let hints = (asked.language.as_deref(), asked.prompt.as_deref(), asked.temperature);
+                same("what is known of it", &hints, &(Some("de"), Some("Hybrid LLM"), Some(0.5)))
+            }
+            other => Err(Outcome::Failed(format!("the far side was asked {other:?}"))),
+        }
+    }
+
+    async fn speak(&self) -> Checked {
+        self.play(Script::default()).await;
+        let answer = self.answer("speak", question::speak()).await?;
+        same("the audio", &(answer.audio.len(), answer.audio.starts_with(b"RIFF")), &(1_004, true))?;
+        same("the characters", &answer.usage().characters, &5)?;
+        // $15 for a million characters
+        same("the cost", &answer.end.cost_picodollars, &(5 * 15_000_000))?;
+        match self.fixture.asked(self.row).await.pop() {
+            Some(Asked::Speak(asked)) => {
+                let words = (asked.model.as_str(), asked.input.as_str(), asked.voice.as_str());
+                same("what was asked", &words, &(self.row.speaking, "hello", "alloy"))
             }
             other => Err(Outcome::Failed(format!("the far side was asked {other:?}"))),
         }

@@ -84,7 +84,7 @@ impl Fixture {
         let mut deployments = 0;
         for (row, (_, place)) in rows.iter().zip(&places) {
             config.push_str(&whole_provider(row, place));
-            deployments += 2 + usize::from(row.translation.is_some());
+            deployments += 4 + usize::from(row.translation.is_some());
             for number in 0..TROUBLES.len() {
                 config.push_str(&provider(row, place, &format!("{}-{number}", row.name)));
                 config.push_str(&deployment("chat", row.chat, CHAT, row.deployment));
@@ -218,7 +218,7 @@ async fn far_side(row: &Row, folder: &Path, tasks: &mut JoinSet<()>) -> Place {
     if has_account {
         service_account::write(&place.service_account_file, &format!("{}/vertex/token", place.url)).unwrap();
     }
-    let models = [row.chat, row.embedding].into_iter().chain(row.translation);
+    let models = [row.chat, row.embedding, row.hearing, row.speaking].into_iter().chain(row.translation);
     let options = Options {
         key: Some(KEY.to_owned()),
         service_account: has_account.then(|| place.service_account_file.clone()),
@@ -249,10 +249,18 @@ fn deployment(model: &str, upstream_model: &str, capabilities: &str, more: &str)
     )
 }
 
+fn audio(model: &str, upstream_model: &str, capability: &str, price: &str) -> String {
+    format!(
+        "[[remote-api-adapter.providers.deployments]]\nmodel = \"{model}\"\nupstream_model = \"{upstream_model}\"\ncontext_length = 16000\ncapabilities = [\"{capability}\"]\nprice = {{ {price} }}\n",
+    )
+}
+
 fn whole_provider(row: &Row, place: &Place) -> String {
     let mut text = provider(row, place, row.name);
     text.push_str(&deployment("chat", row.chat, CHAT, row.deployment));
     text.push_str(&deployment("embed", row.embedding, r#"["embed"]"#, ""));
+    text.push_str(&audio("hear", row.hearing, "transcribe", "audio_per_hour = \"0.36\""));
+    text.push_str(&audio("speak", row.speaking, "speak", "characters_per_million = \"15\""));
     if let Some(model) = row.translation {
         text.push_str(&deployment("translate", model, r#"["translate"]"#, ""));
     }

@@ -15,6 +15,8 @@ pub(crate) enum Question {
     Vision,
     Embed,
     Translate,
+    Transcribe,
+    Speak,
     CachedUsage,
     Reasoning,
     Errors,
@@ -22,7 +24,7 @@ pub(crate) enum Question {
 }
 
 impl Question {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Generate,
         Self::Stream,
         Self::Tools,
@@ -31,6 +33,8 @@ impl Question {
         Self::Vision,
         Self::Embed,
         Self::Translate,
+        Self::Transcribe,
+        Self::Speak,
         Self::CachedUsage,
         Self::Reasoning,
         Self::Errors,
@@ -47,6 +51,8 @@ impl Question {
             Self::Vision => "vision",
             Self::Embed => "embed",
             Self::Translate => "translate",
+            Self::Transcribe => "transcribe",
+            Self::Speak => "speak",
             Self::CachedUsage => "cached usage",
             Self::Reasoning => "reasoning",
             Self::Errors => "error mapping",
@@ -166,6 +172,39 @@ pub(crate) fn translate() -> Method {
         text: "Guten Tag".to_owned(),
         source_language: "de".to_owned(),
         target_language: "en".to_owned(),
+        ..Default::default()
+    })
+}
+
+/// A second of silence: WAV, one channel, 16 bits, 8,000 a second.
+pub(crate) fn recording() -> Vec<u8> {
+    let mut wav = b"RIFF\xa4\x3e\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+    wav.extend(8_000_u32.to_le_bytes());
+    wav.extend(16_000_u32.to_le_bytes());
+    wav.extend(b"\x02\0\x10\0data\x80\x3e\0\0");
+    wav.resize(44 + 16_000, 0);
+    wav
+}
+
+pub(crate) fn transcribe() -> Method {
+    Method::Transcribe(v1::TranscribeRequest {
+        audio: Some(v1::transcribe_request::Audio::Content(recording())),
+        file_name: "a.wav".to_owned(),
+        media_type: "audio/wav".to_owned(),
+        language: "de".to_owned(),
+        prompt: "Hybrid LLM".to_owned(),
+        format: v1::TranscriptFormat::Verbose.into(),
+        temperature: Some(0.5),
+        timestamps: vec![v1::TimestampGranularity::Word.into()],
+        ..Default::default()
+    })
+}
+
+pub(crate) fn speak() -> Method {
+    Method::Speak(v1::SpeakRequest {
+        input: "hello".to_owned(),
+        voice: "alloy".to_owned(),
+        format: v1::SpeechFormat::Wav.into(),
         ..Default::default()
     })
 }

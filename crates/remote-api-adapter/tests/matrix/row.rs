@@ -14,6 +14,10 @@ pub(crate) struct Row {
     pub(crate) chat: &'static str,
     /// Of one that embeds; the one that generates, where there is none.
     pub(crate) embedding: &'static str,
+    /// Of one that transcribes; the one that generates, where there is none.
+    pub(crate) hearing: &'static str,
+    /// Of one that speaks likewise.
+    pub(crate) speaking: &'static str,
     /// Of one that only translates, where there is one.
     pub(crate) translation: Option<&'static str>,
     /// Further lines of the deployment that generates.
@@ -62,6 +66,8 @@ const OPENAI: Row = Row {
     settings: |place| key_and_url(place, "/v1"),
     chat: "gpt-4o-mini",
     embedding: "text-embedding-3-small",
+    hearing: "whisper-1",
+    speaking: "tts-1",
     translation: None,
     deployment: "",
     unlike: &[],
@@ -93,6 +99,8 @@ const GROQ: Row = Row {
     settings: |place| key_and_url(place, "/groq/openai/v1"),
     chat: "llama-3.3-70b-versatile",
     embedding: "llama-3.3-70b-versatile",
+    hearing: "whisper-large-v3",
+    speaking: "canopylabs/orpheus-v1-english",
     unlike: &[(Question::Embed, Expected::Refused("no embeddings"))],
     ..OPENAI
 };
@@ -103,7 +111,13 @@ const ANTHROPIC: Row = Row {
     settings: |place| key_and_url(place, "/anthropic/v1"),
     chat: "claude-sonnet-4-6",
     embedding: "claude-sonnet-4-6",
-    unlike: &[(Question::Embed, Expected::Refused("offers none"))],
+    hearing: "claude-sonnet-4-6",
+    speaking: "claude-sonnet-4-6",
+    unlike: &[
+        (Question::Embed, Expected::Refused("offers none")),
+        (Question::Transcribe, Expected::Refused("neither transcribes nor speaks")),
+        (Question::Speak, Expected::Refused("neither transcribes nor speaks")),
+    ],
     signs: true,
     reads: sse_reads,
     ..OPENAI
@@ -115,6 +129,12 @@ const GEMINI: Row = Row {
     settings: |place| key_and_url(place, "/gemini/v1beta"),
     chat: "gemini-2.5-flash",
     embedding: "gemini-embedding-001",
+    hearing: "gemini-2.5-flash",
+    speaking: "gemini-2.5-flash",
+    unlike: &[
+        (Question::Transcribe, Expected::Refused("has no such endpoints")),
+        (Question::Speak, Expected::Refused("has no such endpoints")),
+    ],
     signs: true,
     reads: sse_reads,
     ..OPENAI
@@ -148,8 +168,12 @@ const BEDROCK: Row = Row {
     chat: "eu.anthropic.claude-sonnet-4-6",
     embedding: "amazon.titan-embed-text-v2:0",
     translation: Some("arn:aws:sagemaker:eu-central-1:123456789012:endpoint/nllb-200"),
+    hearing: "eu.anthropic.claude-sonnet-4-6",
+    speaking: "eu.anthropic.claude-sonnet-4-6",
     unlike: &[
         (Question::Vision, Expected::PassBut("address")),
+        (Question::Transcribe, Expected::Refused("neither transcribes nor speaks")),
+        (Question::Speak, Expected::Refused("neither transcribes nor speaks")),
         (Question::Reasoning, Expected::PassBut("not told apart")),
     ],
     signs: true,
@@ -163,8 +187,12 @@ const OLLAMA: Row = Row {
     settings: |place| key_and_url(place, "/ollama"),
     chat: "llama3.2",
     embedding: "nomic-embed-text",
+    hearing: "llama3.2",
+    speaking: "llama3.2",
     unlike: &[
         (Question::Vision, Expected::PassBut("address")),
+        (Question::Transcribe, Expected::Refused("neither transcribes nor speaks")),
+        (Question::Speak, Expected::Refused("neither transcribes nor speaks")),
         (Question::CachedUsage, Expected::NotOffered("not told")),
         (Question::Reasoning, Expected::PassBut("not told apart")),
     ],

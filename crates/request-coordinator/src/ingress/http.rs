@@ -5,6 +5,7 @@
 //! in `x-hybrid-*` headers and in the object `hybrid` of the body or of the last chunk.
 
 mod answer;
+pub(crate) mod audio;
 mod chat;
 mod embeddings;
 mod error;
@@ -50,9 +51,13 @@ pub(crate) async fn start(
 }
 
 fn router(coordinator: Arc<Coordinator>, body_bytes_max: usize) -> Router {
+    let forms = DefaultBodyLimit::max(audio::FORM_BYTES_MAX);
     Router::new()
         .route("/v1/chat/completions", post(chat::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/v1/audio/transcriptions", post(audio::transcriptions).layer(forms))
+        .route("/v1/audio/translations", post(audio::translations).layer(forms))
+        .route("/v1/audio/speech", post(audio::speech))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .layer(DefaultBodyLimit::max(body_bytes_max))
@@ -72,7 +77,8 @@ async fn authenticate(State(coordinator): State<Arc<Coordinator>>, request: Requ
 
 async fn unknown(request: Request) -> Refused {
     let message = format!(
-        "{} {} is not served here, expected /v1/chat/completions, /v1/embeddings or /v1/models",
+        "{} {} is not served here, expected /v1/chat/completions, /v1/embeddings, /v1/audio/transcriptions, \
+         /v1/audio/translations, /v1/audio/speech or /v1/models",
         request.method(),
         request.uri().path().chars().take(80).collect::<String>()
     );

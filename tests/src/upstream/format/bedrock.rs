@@ -74,7 +74,7 @@ impl Format for Bedrock {
                 world.check_model(&asked.model)?;
                 Ok(Content::Whole(invoke::translation(&asked)))
             }
-            None => Err(call.unknown()),
+            _ => Err(call.unknown()),
         }
     }
 

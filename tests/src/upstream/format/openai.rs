@@ -1,5 +1,6 @@
 //! OpenAI's format, and those of Azure and Groq, which are nearly the same.
 
+mod audio;
 mod chat;
 mod embeddings;
 mod problem;
@@ -38,6 +39,9 @@ enum Endpoint<'a> {
     Chat,
     Responses,
     Embeddings,
+    Transcriptions,
+    Translations,
+    Speech,
     Models,
     Model(&'a str),
 }
@@ -64,6 +68,9 @@ impl OpenAi {
             ("POST", "chat/completions") => Endpoint::Chat,
             ("POST", "responses") if self.0 != Flavour::Groq && deployment.is_none() => Endpoint::Responses,
             ("POST", "embeddings") if self.0 != Flavour::Groq => Endpoint::Embeddings,
+            ("POST", "audio/transcriptions") => Endpoint::Transcriptions,
+            ("POST", "audio/translations") => Endpoint::Translations,
+            ("POST", "audio/speech") => Endpoint::Speech,
             ("GET", "models") if deployment.is_none() => Endpoint::Models,
             ("GET", rest) if deployment.is_none() => {
                 Endpoint::Model(rest.strip_prefix("models/").ok_or_else(|| call.unknown())?)
@@ -87,12 +94,18 @@ impl Format for OpenAi {
         let (endpoint, deployment) = self.endpoint(call)?;
         let body = match endpoint {
             Endpoint::Models | Endpoint::Model(_) => return Ok(None),
+            Endpoint::Transcriptions | Endpoint::Translations => {
+                let to_english = endpoint == Endpoint::Translations;
+                let asked = audio::transcription(call, deployment, self.0, to_english)?;
+                return Ok(Some(Asked::Transcribe(asked)));
+            }
             _ => read::body(call.body)?,
         };
         let fields = read::Fields::of(&body, "")?;
         Ok(Some(match endpoint {
             Endpoint::Chat => Asked::Chat(Box::new(chat::asked(&fields, deployment, self.0)?)),
             Endpoint::Responses => Asked::Chat(Box::new(responses::asked(&fields)?)),
+            Endpoint::Speech => Asked::Speak(audio::speaking(&fields, deployment, self.0)?),
             _ => Asked::Embed(embeddings::asked(&fields, deployment)?),
         }))
     }
@@ -113,6 +126,14 @@ impl Format for OpenAi {
             (_, Some(Asked::Embed(asked))) => {
                 world.check_model(&asked.model)?;
                 Ok(Content::Whole(embeddings::answer(&asked)?))
+            }
+            (_, Some(Asked::Transcribe(asked))) => {
+                world.check_model(&asked.model)?;
+                Ok(audio::transcript(&asked, script, self.0))
+            }
+            (_, Some(Asked::Speak(asked))) => {
+                world.check_model(&asked.model)?;
+                Ok(audio::speech(&asked, script))
             }
             (Endpoint::Models, _) => {
                 let models: Vec<Value> = world.models().iter().map(|id| model(id)).collect();
