@@ -55,9 +55,11 @@ check-config:
 proto: ## Generate the messages from proto/ again
 	UPDATE_GENERATED=1 cargo test --locked -p proto
 
-bench: setup ## Measure the system beside the floor of its design, the adapter beside a bare proxy
+bench: setup ## Measure the system beside the floor of its design, the adapter beside a bare proxy, the engine beside llama-server
 	cargo build --locked --release
 	cargo run --locked --release -p bench
+	@scripts/llama-server.sh
+	cargo run --locked --release -p bench -- engine
 	cargo bench --locked -p domain
 
 images: setup ## Pack the binaries of this host into images (PROFILE, IMAGE_PREFIX, IMAGE_TAG, BASE)

@@ -56,6 +56,30 @@ pub(crate) enum Part {
         #[arg(long)]
         key: String,
     },
+    /// Compare the local engine with llama.cpp's own server.
+    Engine {
+        /// llama.cpp's server; scripts/llama-server.sh builds one.
+        #[arg(long, default_value = ".tools/bin/llama-server")]
+        llama_server: PathBuf,
+        /// A model file; one of random weights by default.
+        #[arg(long)]
+        model: Option<PathBuf>,
+        /// Threads that each side computes with; as many as there are cores by default.
+        #[arg(long)]
+        threads: Option<u32>,
+        /// How often each side is measured.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// Words of a prompt, each of two to six tokens.
+        #[arg(long, default_value_t = 40)]
+        prompt_words: usize,
+        /// Tokens of an answer.
+        #[arg(long, default_value_t = 64)]
+        output_tokens: u32,
+        /// Fail when a goal is missed.
+        #[arg(long)]
+        check: bool,
+    },
     /// The bare HTTP proxy.
     Proxy {
         /// Address to listen on.

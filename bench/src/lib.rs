@@ -7,6 +7,7 @@
 pub mod adapter;
 pub mod cores;
 pub mod cpu;
+pub mod engine;
 pub mod floor;
 pub mod load;
 pub mod memory;

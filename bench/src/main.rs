@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::Context as _;
 use arguments::{Arguments, Part};
+use bench::engine;
 use bench::floor::{gateway, worker};
 use bench::proxy;
 use clap::Parser as _;
@@ -32,6 +33,12 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         Some(Part::FloorWorker { nats, upstream, key }) => {
             runtime.block_on(worker::run(&nats, upstream, &key))?
         }
+        Some(Part::Engine { llama_server, model, threads, rounds, prompt_words, output_tokens, check }) => {
+            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            let threads = threads.or_else(|| u32::try_from(cores).ok()).unwrap_or(1);
+            let plan = engine::Plan { llama_server, model, threads, rounds, prompt_words, output_tokens };
+            return runtime.block_on(unless_interrupted(compare_engines(plan, check)));
+        }
         Some(Part::Proxy { listen, upstream }) => runtime.block_on(proxy::run(listen, &upstream))?,
     }
     Ok(std::process::ExitCode::SUCCESS)
@@ -45,6 +52,21 @@ async fn unless_interrupted<T>(run: impl Future<Output = anyhow::Result<T>>) -> 
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
         _ = terminate.recv() => anyhow::bail!("terminated"),
     }
+}
+
+async fn compare_engines(plan: engine::Plan, check: bool) -> anyhow::Result<std::process::ExitCode> {
+    let mut stderr = std::io::stderr();
+    // Progress only: a closed stderr is no reason to stop.
+    let report = engine::run(&plan, |step| drop(writeln!(stderr, "{step}"))).await?;
+    let (threads, rounds) = (plan.threads, plan.rounds);
+    writeln!(
+        std::io::stdout(),
+        "The local engine beside llama-server: {threads} threads each, medians of {rounds} rounds, {} prompt words, {} tokens\n{report}",
+        plan.prompt_words,
+        plan.output_tokens
+    )?;
+    let passed = !check || report.holds();
+    Ok(if passed { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE })
 }
 
 async fn upstream(key: String, model: String, chunks: usize, chunk_delay_ms: u64) -> anyhow::Result<()> {

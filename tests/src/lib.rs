@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod fake_upstream;
+pub mod gguf;
 pub mod http;
 pub mod job_upstream;
 pub mod nats;

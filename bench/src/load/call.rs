@@ -43,18 +43,18 @@ impl Call {
         Ok(self.bus.open(&self.at, &request).await?)
     }
 
-    /// Asks and reads the whole answer; `take` is told of pieces as they arrive.
+    /// Asks and reads the whole answer, and returns its end; `take` is told of pieces as they arrive.
     ///
     /// # Errors
     /// The executor answers with an error, or does not answer.
-    pub async fn ask(&self, mut take: impl FnMut(&[v1::DeltaItem])) -> anyhow::Result<()> {
+    pub async fn ask(&self, mut take: impl FnMut(&[v1::DeltaItem])) -> anyhow::Result<v1::End> {
         let mut answer = self.open().await?;
         loop {
             match answer.next(ANSWER_MAX).await?.kind {
                 Some(Kind::Delta(delta)) => take(&delta.items),
-                Some(Kind::End(end)) => {
-                    take(&end.last_delta.unwrap_or_default().items);
-                    return Ok(());
+                Some(Kind::End(mut end)) => {
+                    take(&end.last_delta.take().unwrap_or_default().items);
+                    return Ok(end);
                 }
                 Some(Kind::Error(error)) => bail!("{error:?}"),
                 _ => {}
@@ -65,7 +65,7 @@ impl Call {
     /// [`Call::ask`]; the pieces of a stream count as events.
     pub(super) async fn count(&self, mut count: impl FnMut(u64)) -> anyhow::Result<()> {
         let streams = self.request.stream;
-        self.ask(|items| count(if streams { items.len() as u64 } else { 0 })).await
+        self.ask(|items| count(if streams { items.len() as u64 } else { 0 })).await.map(drop)
     }
 
     /// Where it goes, for messages.

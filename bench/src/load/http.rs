@@ -53,17 +53,33 @@ impl Post {
     }
 }
 
+impl Post {
+    /// Asks once on a connection of its own; `take` is given the answer's bytes as they arrive.
+    ///
+    /// # Errors
+    /// The server cannot be reached, cuts the answer, or refuses.
+    pub async fn read(&self, take: impl FnMut(&[u8])) -> anyhow::Result<()> {
+        self.connect().await?.read(self, take).await
+    }
+}
+
 impl Connection {
     /// Asks once; `count` is told of events as they arrive.
     pub(super) async fn ask(&mut self, post: &Post, mut count: impl FnMut(u64)) -> anyhow::Result<()> {
+        let mut events = Events::default();
+        self.read(post, |bytes| count(events.count(bytes))).await
+    }
+
+    async fn read(&mut self, post: &Post, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
         self.sender.ready().await.context("the connection is closed")?;
         let answer = self.sender.send_request(post.request()?).await.context("no answer")?;
         let status = answer.status();
         let mut body = answer.into_body();
-        let mut events = Events::default();
         while let Some(frame) = body.frame().await {
             let frame = frame.context("the answer was cut")?;
-            count(frame.data_ref().map_or(0, |bytes| events.count(bytes)));
+            if let Some(bytes) = frame.data_ref() {
+                take(bytes);
+            }
         }
         ensure!(status.is_success(), "status {status}");
         Ok(())

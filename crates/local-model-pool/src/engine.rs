@@ -11,9 +11,12 @@
 //! A defect inside llama.cpp may abort the process. That is why an engine runs in a process of its own: see
 //! [`crate::supervisor`].
 
+mod dialogue;
 mod embedder;
+mod generation;
 mod model;
 mod sampling;
+mod saved;
 mod scheduler;
 mod slot;
 mod spec;
@@ -22,8 +25,8 @@ mod template;
 mod tests;
 mod text;
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -34,12 +37,17 @@ use domain::fault::{Code, Fault, Origin};
 use domain::units::Tokens;
 
 use crate::gguf::Header;
-use model::Model;
-use sampling::Sampler;
-pub use sampling::{Format, Sampling};
+use dialogue::Reader;
+pub use dialogue::{Abilities, Message, Syntax, Tool, ToolCall, ToolChoice, Tools};
+pub use generation::{Finish, Finished, Generation, Piece, Usage};
+use model::{Model, Prompt};
+use sampling::{Form, Sampler, Thought};
+pub use sampling::{Format, Likelihood, Sampling, TokenLogprob};
+use saved::{Action, SlotsJob};
 use scheduler::{EmbedJob, GenerateJob, Job};
 pub use spec::{EngineError, Facts, Spec};
-pub use template::{Message, TemplateError};
+use template::Conversation;
+pub use template::TemplateError;
 use text::Assembler;
 
 /// Pieces of text that wait for a slow reader; what comes then is joined to one piece, which the answer's length bounds.
@@ -52,6 +60,10 @@ const STACK_BYTES: usize = 16 << 20;
 pub struct Generate {
     /// The conversation.
     pub messages: Vec<Message>,
+    /// What the model may call.
+    pub tools: Tools,
+    /// Further variables of the chat template, as `enable_thinking`.
+    pub variables: serde_json::Map<String, serde_json::Value>,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// The form of the answer.
@@ -60,76 +72,12 @@ pub struct Generate {
     pub stop: Vec<String>,
     /// Longest answer; `None` = until the slot's context is full.
     pub max_tokens: Option<u32>,
+    /// How likely each token was, beside so many of the likeliest; `None` = not asked for.
+    pub logprobs: Option<u32>,
     /// The time, for templates that state the date.
     pub now: OffsetDateTime,
     /// Ends the request at the next token.
     pub cancel: CancellationToken,
-}
-
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// The model ended it, or a stop text did.
-    Stop,
-    /// `max_tokens` were given, or the slot's context is full.
-    Length,
-    /// The caller gave up.
-    Cancelled,
-}
-
-/// Tokens of a request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// In the prompt.
-    pub input: Tokens,
-    /// Part of `input` that was in the slot already and was not computed again.
-    pub cached: Tokens,
-    /// Drawn for the answer, with the one that ends it.
-    pub output: Tokens,
-}
-
-/// How an answer went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
-    /// Why it ended.
-    pub finish: Finish,
-    /// What it took.
-    pub usage: Usage,
-    /// Text that was not handed out before.
-    pub rest: String,
-    /// From the request to its first token; `None` = there was none.
-    pub time_to_first_token: Option<Duration>,
-    /// From the request to its end.
-    pub total: Duration,
-}
-
-/// An answer under way. Dropping it cancels the request.
-#[derive(Debug)]
-pub struct Generation {
-    pieces: mpsc::Receiver<String>,
-    end: oneshot::Receiver<Result<Finished, Fault>>,
-}
-
-impl Generation {
-    /// The next piece of text; `None` = there are no more, ask [`Generation::finish`].
-    pub async fn next(&mut self) -> Option<String> {
-        self.pieces.recv().await
-    }
-
-    /// How it went, and the text that was not handed out yet.
-    ///
-    /// # Errors
-    /// The engine failed or is gone.
-    pub async fn finish(mut self) -> Result<Finished, Fault> {
-        self.pieces.close();
-        let mut unread = String::new();
-        while let Ok(piece) = self.pieces.try_recv() {
-            unread += &piece;
-        }
-        let mut finished = self.end.await.map_err(|_gone| gone())??;
-        finished.rest.insert_str(0, &unread);
-        Ok(finished)
-    }
 }
 
 /// Vectors of texts.
@@ -193,6 +141,7 @@ impl Engine {
             embedding_dimensions: dimensions,
             weights: model.weights,
             own_template: model.has_own_template(),
+            abilities: model.abilities,
             load: started.elapsed(),
         };
         Ok(Self { model, facts, spec, jobs, occupancy })
@@ -227,22 +176,24 @@ impl Engine {
         let submitted = Instant::now();
         let (engine, cancel) = (self.clone(), request.cancel.clone());
         let prepared = tokio::task::spawn_blocking(move || engine.prepare(&request));
-        let (tokens, sampler, text, output_max) = prepared
+        let prepared = prepared
             .await
             .map_err(|error| Fault::internal(format!("preparing the prompt failed: {error}")))??;
         let (pieces_in, pieces) = mpsc::channel(PIECES_WAITING_MAX);
         let (end_in, end) = oneshot::channel();
         self.submit(Job::Generate(GenerateJob {
-            tokens,
-            sampler,
-            text,
-            output_max,
+            tokens: prepared.tokens,
+            sampler: prepared.sampler,
+            text: prepared.text,
+            output_max: prepared.output_max,
+            logprobs: prepared.logprobs,
+            shows_marks: prepared.shows_marks,
             cancel,
             pieces: pieces_in,
             end: end_in,
             submitted,
         }))?;
-        Ok(Generation { pieces, end })
+        Ok(Generation::new(pieces, end, prepared.reader))
     }
 
     /// Vectors of texts, normalised to length one.
@@ -275,6 +226,25 @@ impl Engine {
         end.await.map_err(|_gone| gone())?
     }
 
+    /// Writes the slots without a request to a folder, up to so many bytes; how many it were.
+    pub async fn save_slots(&self, folder: PathBuf, bytes_max: u64) -> usize {
+        self.slots_on_disk(Action::Save { bytes_max }, folder).await
+    }
+
+    /// Reads slots that [`Engine::save_slots`] has written, and removes their files; how many it were. Before the first
+    /// request: the slots are overwritten.
+    pub async fn restore_slots(&self, folder: PathBuf) -> usize {
+        self.slots_on_disk(Action::Restore, folder).await
+    }
+
+    async fn slots_on_disk(&self, action: Action, folder: PathBuf) -> usize {
+        let (done, answer) = oneshot::channel();
+        match self.jobs.send(Job::Slots(SlotsJob { action, folder, done })).await {
+            Ok(()) => answer.await.unwrap_or(0),
+            Err(_thread_gone) => 0,
+        }
+    }
+
     fn submit(&self, job: Job) -> Result<(), Fault> {
         self.jobs.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
@@ -286,14 +256,28 @@ impl Engine {
     }
 
     fn prepare(&self, request: &Generate) -> Result<Prepared, Fault> {
-        self.may_fit(&request.messages)?;
-        let tokens = self.model.prompt(&request.messages, request.now)?;
+        let (messages, tools) = (request.messages.as_slice(), &request.tools);
+        let conversation =
+            Conversation { messages, tools: &tools.offered, variables: &request.variables, now: request.now };
+        self.may_fit(&conversation)?;
+        let Prompt { tokens, thought } = self.model.prompt(&conversation)?;
         // max_tokens is an upper bound: an answer that the context cuts short ends with `length`
         let room = self.fits(tokens.len(), 1)?;
         let context = self.spec.context_per_slot;
-        let sampler = Sampler::new(&self.model.llama, &request.sampling, &request.format, context)?;
-        let output_max = request.max_tokens.unwrap_or(room).min(room);
-        Ok((tokens, sampler, Assembler::new(request.stop.clone()), output_max))
+        let Abilities { calls, thinks } = self.model.abilities;
+        let syntax = calls.filter(|_| !tools.offered.is_empty());
+        let form = Form { format: &request.format, tools, syntax, thought };
+        let sampler = Sampler::new(&self.model.llama, &request.sampling, &form, context)?;
+        let names = tools.offered.iter().map(|tool| tool.name.clone()).collect();
+        Ok(Prepared {
+            tokens,
+            sampler,
+            text: Assembler::new(request.stop.clone()),
+            reader: Reader::new(thinks, thought == Thought::Begun, syntax, names),
+            output_max: request.max_tokens.unwrap_or(room).min(room),
+            logprobs: request.logprobs,
+            shows_marks: thinks || syntax.is_some(),
+        })
     }
 
     /// Tokens that are left for an answer after such a prompt, if at least `wanted`.
@@ -314,9 +298,8 @@ impl Engine {
     }
 
     /// Refuses what cannot fit however it is cut into tokens, before work is spent on cutting it.
-    fn may_fit(&self, messages: &[Message]) -> Result<(), Fault> {
-        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-        let fewest = bytes / self.model.longest_piece.max(1);
+    fn may_fit(&self, conversation: &Conversation<'_>) -> Result<(), Fault> {
+        let fewest = conversation.bytes() / self.model.longest_piece.max(1);
         let context = self.spec.context_per_slot;
         if fewest <= context as usize {
             return Ok(());
@@ -326,7 +309,16 @@ impl Engine {
     }
 }
 
-type Prepared = (Vec<llama_cpp_2::token::LlamaToken>, Sampler, Assembler, u32);
+/// A request that is ready to compute.
+struct Prepared {
+    tokens: Vec<llama_cpp_2::token::LlamaToken>,
+    sampler: Sampler,
+    text: Assembler,
+    reader: Reader,
+    output_max: u32,
+    logprobs: Option<u32>,
+    shows_marks: bool,
+}
 
 fn gone() -> Fault {
     Fault::new(Code::Unavailable, Origin::Local, true, "the engine ended before the answer did")

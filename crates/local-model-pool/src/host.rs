@@ -3,13 +3,17 @@
 //! It lives as long as its standard input is open. The pool holds the other end, so that an engine cannot outlive a pool that
 //! was killed.
 
+mod answer;
 mod convert;
 mod executor;
+mod extras;
 pub use executor::PROVIDER;
 mod language;
 mod report;
+mod shelf;
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +31,7 @@ use crate::protocol::{Event, Ready};
 use crate::settings::{Config, ModelConfig};
 use executor::EngineExecutor;
 use report::Reports;
+use shelf::Shelf;
 
 /// Models up to this size compute fastest on one thread: the threads' meetings cost more than their work.
 const ONE_THREAD_BYTES_MAX: u64 = 32 << 20;
@@ -67,10 +72,15 @@ async fn serve(
     let found = config.models.iter().find(|candidate| candidate.name.as_str() == model);
     let model = found.with_context(|| format!("local-model-pool.models has no model named {model:?}"))?;
     let spec = spec(config, model)?;
+    let shelf = shelf(&process.node.data_dir, spec.clone(), config.slots_on_disk_bytes).await;
     let engine = tokio::select! {
         engine = Engine::start(spec) => engine?,
         () = stop.cancelled() => return Ok(()),
     };
+    if let Some(shelf) = &shelf {
+        let slots = engine.restore_slots(shelf.folder().to_owned()).await;
+        tracing::info!(slots, "slots read from disk");
+    }
     let (service, machine) = (process.service(), process.node.machine.as_str());
     let bus = tokio::select! {
         bus = Bus::connect(bus_settings, service, &process.instance, machine, &stop) => bus?,
@@ -89,13 +99,41 @@ async fn serve(
     let at =
         Execute { plane: Plane::Local, machine: bus.machine().clone(), executor: model.executor.clone() };
     let clock = process.clock.clone();
-    let executor = EngineExecutor::new(engine, model.clone(), bus.machine().clone(), clock, reports.clone());
+    let executor =
+        EngineExecutor::new(engine.clone(), model.clone(), bus.machine().clone(), clock, reports.clone());
     let announce = || reports.send(Event::Ready(ready));
     let slots = facts.slots as usize;
     let served =
         bus::executor::serve(&bus, at, slots, Arc::new(executor), Load::default(), stop, announce).await;
     let _bus_gone = tokio::time::timeout(FAREWELL, bus.close()).await;
+    if let Some(shelf) = shelf {
+        keep_slots(&engine, shelf).await;
+    }
     served.context("the bus ended")
+}
+
+/// Where the slots wait while the model is not loaded. That they can wait is not worth a failed load.
+async fn shelf(data_dir: &Path, spec: Spec, bytes_max: u64) -> Option<Shelf> {
+    let data_dir = data_dir.to_owned();
+    let found = tokio::task::spawn_blocking(move || Shelf::new(&data_dir, &spec, bytes_max)).await;
+    let found = found.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "slots are not kept over an unload");
+        None
+    })
+}
+
+/// Writes the slots, now that no request comes any more.
+async fn keep_slots(engine: &Engine, shelf: Shelf) {
+    let folder = shelf.folder().to_owned();
+    let room = tokio::task::spawn_blocking(move || shelf.room()).await;
+    match room.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        Ok(room) => {
+            let slots = engine.save_slots(folder, room).await;
+            tracing::info!(slots, "slots written to disk");
+        }
+        Err(error) => tracing::warn!(%error, "slots are not kept"),
+    }
 }
 
 /// Tells the pool what the engine is busy with, and ends the process when the engine has given up.
@@ -136,6 +174,7 @@ fn spec(config: &Config, model: &ModelConfig) -> anyhow::Result<Spec> {
         slots: model.slots,
         threads: config.threads.unwrap_or(by_size),
         gpu_layers: model.gpu_layers,
+        mmap: true,
         generate: model.generate,
         embed: model.embed,
     })

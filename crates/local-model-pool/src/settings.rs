@@ -42,6 +42,8 @@ pub struct Raw {
     pub restart_delay_max_s: u64,
     /// Whether memory is leased from vram-optimizer before a model is loaded.
     pub vram_lease: bool,
+    /// Disk for what unloaded models have read already, so that conversations go on where they were, MiB; 0 = nothing is kept.
+    pub slots_on_disk_mib: u64,
     /// The program that runs models; none = this one. A build with the feature `cuda` or `vulkan` computes on GPUs.
     pub engine_program: Option<PathBuf>,
     /// The models of this machine.
@@ -60,6 +62,7 @@ impl Default for Raw {
             load_timeout_s: 120,
             restart_delay_max_s: 30,
             vram_lease: true,
+            slots_on_disk_mib: 1_024,
             engine_program: None,
             models: vec![],
             engine: None,
@@ -159,6 +162,8 @@ pub struct Config {
     pub restart_delay_max: Duration,
     /// Whether memory is leased before a model is loaded.
     pub vram_lease: bool,
+    /// Disk for the slots of models that are not loaded; 0 = none are kept.
+    pub slots_on_disk_bytes: u64,
     /// The program that runs models; `None` = this one.
     pub engine_program: Option<PathBuf>,
     /// The models, with distinct names and executors.
@@ -226,6 +231,7 @@ impl TryFrom<Raw> for Config {
             load_timeout: range("load_timeout_s", raw.load_timeout_s, 3_600)?,
             restart_delay_max: range("restart_delay_max_s", raw.restart_delay_max_s, 600)?,
             vram_lease: raw.vram_lease,
+            slots_on_disk_bytes: raw.slots_on_disk_mib.saturating_mul(1 << 20),
             engine_program: raw.engine_program,
             models,
         })

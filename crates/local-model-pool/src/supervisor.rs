@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use domain::units::Bytes;
 
+use crate::engine::Abilities;
 use crate::estimate::{self, Shape};
 use crate::gguf::Header;
 use crate::host::context_length;
@@ -72,6 +73,8 @@ pub struct Description {
     pub embedding_length: u32,
     /// Memory it is expected to take.
     pub memory: Bytes,
+    /// What its chat template can do.
+    pub abilities: Abilities,
 }
 
 /// State and description, as others see them.
@@ -300,6 +303,10 @@ async fn describe(model: &Arc<ModelConfig>, folder: &Path) -> Result<(PathBuf, D
             context_length: context,
             embedding_length: if model.embed { header.metadata.embedding_length } else { 0 },
             memory: estimate::estimate(&header, shape).total(),
+            abilities: match model.generate {
+                true => Abilities::of(header.metadata.chat_template.as_deref()),
+                false => Abilities::default(),
+            },
         };
         Ok((path, description))
     });

@@ -307,6 +307,41 @@ async fn an_idle_model_is_unloaded_and_loaded_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_survives_the_unloading_of_its_model() {
+    let mut fixture = Fixture::start(&format!("{ONE}\nkeep_alive_s = 1\npreload = false")).await;
+    let cold = fixture.until_state("demo", DeploymentState::Cold).await;
+    let first = fixture.ask(&cold, "r1", "What is 2+2?").await;
+    assert_eq!(first.end.unwrap().usage.unwrap().cached_input, 0);
+    let gone = async || fixture.engines().is_empty().then_some(());
+    wait::until("the end of the engine", PATIENCE, gone).await.unwrap();
+    let again = fixture.until_state("demo", DeploymentState::Cold).await;
+    let second = fixture.ask(&again, "r2", "What is 2+2?").await;
+    let usage = second.end.unwrap().usage.unwrap();
+    assert_eq!(usage.cached_input, usage.input - 1, "all but the token that the answer follows");
+    assert_eq!(second.text, first.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_registered_with_what_its_template_can_do() {
+    let calls = "{% for m in messages %}{% if m.tool_calls %}{% for c in m.tool_calls %}<tool_call>\n{\"name\": \"{{ c.function.name }}\", \
+                 \"arguments\": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}{% else %}{{ m.content.split('</think>')[-1] }}\
+                 {% endif %}{% endfor %}{{ tools | tojson if tools else '' }}";
+    let other = "[[local-model-pool.models]]\nname = \"tools\"\nfile = \"tools.gguf\"\npreload = false";
+    let mut fixture = Fixture::start_with(&format!("{ONE}\n{other}"), |folder| {
+        let model = e2e::gguf::with_template(&std::fs::read(demo()).unwrap(), calls).unwrap();
+        std::fs::write(folder.join("tools.gguf"), model).unwrap();
+    })
+    .await;
+    let of = |deployment: v1::Deployment| {
+        let can = deployment.capabilities.unwrap();
+        (can.tools, can.reasoning, can.json_schema)
+    };
+    let known = fixture.until("tools", |deployment| deployment.context_length > 0).await;
+    assert_eq!(of(known), (true, true, true));
+    assert_eq!(of(fixture.until_state("demo", DeploymentState::Warm).await), (false, false, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_in_the_middle_gives_the_slot_back() {
     let mut fixture = Fixture::start(ONE).await;
     let warm = fixture.until_state("demo", DeploymentState::Warm).await;

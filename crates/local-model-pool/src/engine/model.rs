@@ -7,15 +7,27 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::model::{LlamaChatMessage, LlamaChatTemplate, LlamaModel};
 use llama_cpp_2::token::LlamaToken;
-use time::OffsetDateTime;
 
 use domain::fault::{Code, Fault, Origin};
 use domain::units::Bytes;
 
-use super::template::{Message, Template, TemplateError};
+use super::dialogue::{Abilities, Message};
+use super::sampling::Thought;
+use super::template::{Conversation, Template, TemplateError};
 use super::{EngineError, Spec};
 use crate::gguf::Header;
 
+/// What begins and ends parts of an answer. Some models have tokens for them that are not shown otherwise.
+const MARKS: [&str; 8] = [
+    "<tool_call>",
+    "</tool_call>",
+    "[TOOL_CALLS]",
+    "[ARGS]",
+    "[CALL_ID]",
+    "<|python_tag|>",
+    "<think>",
+    "</think>",
+];
 /// Brackets around the number of a protected text (see [`Model::prompt`]); private-use characters.
 const OPEN: char = '\u{f8fe}';
 const CLOSE: char = '\u{f8ff}';
@@ -39,6 +51,13 @@ enum Renderer {
     BuiltIn(LlamaChatTemplate),
 }
 
+/// A prompt, ready to compute.
+pub(super) struct Prompt {
+    pub(super) tokens: Vec<LlamaToken>,
+    /// Whether the answer begins with reasoning.
+    pub(super) thought: Thought,
+}
+
 /// Weights, vocabulary and template.
 #[derive(Debug)]
 pub(super) struct Model {
@@ -46,6 +65,10 @@ pub(super) struct Model {
     renderer: Renderer,
     /// Texts of the tokens that structure a prompt, longest first.
     control_texts: Vec<String>,
+    /// Control tokens of [`MARKS`].
+    pub(super) marks: Vec<LlamaToken>,
+    /// What it can do beside text.
+    pub(super) abilities: Abilities,
     /// Bytes of tensors.
     pub(super) weights: Bytes,
     /// Most bytes of text that one token stands for.
@@ -57,7 +80,8 @@ pub(super) struct Model {
 impl Model {
     /// Loads the weights. The file's header must have been checked: see [`crate::gguf`].
     pub(super) fn load(spec: &Spec, header: &Header) -> Result<Self, EngineError> {
-        let parameters = LlamaModelParams::default().with_n_gpu_layers(spec.gpu_layers);
+        let parameters =
+            LlamaModelParams::default().with_n_gpu_layers(spec.gpu_layers).with_use_mmap(spec.mmap);
         let llama = LlamaModel::load_from_file(backend()?, &spec.path, &parameters)
             .map_err(|error| EngineError::Load(error.to_string()))?;
         let control_texts = control_texts(&llama);
@@ -67,7 +91,12 @@ impl Model {
         let lengths = vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, true, None).len());
         let longest_piece = lengths.max().unwrap_or(1);
         let pools = header.metadata.pooling;
-        Ok(Self { llama, renderer, control_texts, weights, longest_piece, pools })
+        let abilities = match renderer {
+            Renderer::Jinja(_) => Abilities::of(header.metadata.chat_template.as_deref()),
+            Renderer::BuiltIn(_) => Abilities::default(),
+        };
+        let marks = marks(&llama);
+        Ok(Self { llama, renderer, control_texts, marks, abilities, weights, longest_piece, pools })
     }
 
     /// Whether the model brings its own chat template, readable as Jinja.
@@ -75,20 +104,24 @@ impl Model {
         matches!(self.renderer, Renderer::Jinja(_))
     }
 
-    /// The tokens of the prompt for these messages.
+    /// The tokens of the prompt for a conversation.
     ///
     /// A message that contains the text of a control token (`<|im_end|>`) would otherwise end itself and could speak in
     /// another role. Such texts, and only those, are replaced by placeholders before the template runs, and afterwards enter
     /// the prompt as plain characters.
-    pub(super) fn prompt(&self, messages: &[Message], now: OffsetDateTime) -> Result<Vec<LlamaToken>, Fault> {
+    pub(super) fn prompt(&self, conversation: &Conversation<'_>) -> Result<Prompt, Fault> {
+        if self.abilities.calls.is_none() {
+            without_tools(conversation)?;
+        }
         let mut originals = vec![];
-        let protect = |message: &Message| Message {
-            role: message.role,
-            content: self.protect(&message.content, &mut originals),
+        let text = self.render(conversation, &mut |content| self.protect(content, &mut originals))?;
+        let end = text.trim_end();
+        let thought = match self.abilities.thinks {
+            true if end.ends_with("<think>") => Thought::Begun,
+            true if !end.ends_with("</think>") => Thought::Possible,
+            _ => Thought::None,
         };
-        let messages: Vec<Message> = messages.iter().map(protect).collect();
-        let text = self.render(&messages, now)?;
-        Ok(self.tokenize(&text, &originals))
+        Ok(Prompt { tokens: self.tokenize(&text, &originals), thought })
     }
 
     /// The tokens of a text that is embedded, with whatever the model wants at its ends.
@@ -96,18 +129,24 @@ impl Model {
         self.llama.vocab().tokenize(text.as_bytes(), true, false)
     }
 
-    fn render(&self, messages: &[Message], now: OffsetDateTime) -> Result<String, Fault> {
+    fn render(
+        &self,
+        conversation: &Conversation<'_>,
+        protect: &mut dyn FnMut(&str) -> String,
+    ) -> Result<String, Fault> {
         let fault = |error: &TemplateError| match error {
             TemplateError::Refused(_) => Fault::invalid("messages", error.to_string()),
             _ => Fault::new(Code::Unsupported, Origin::Local, false, error.to_string()).in_field("messages"),
         };
         match &self.renderer {
-            Renderer::Jinja(template) => template.render(messages, now).map_err(|error| fault(&error)),
+            Renderer::Jinja(template) => {
+                template.render(conversation, protect).map_err(|error| fault(&error))
+            }
             Renderer::BuiltIn(template) => {
                 let message = |message: &Message| {
-                    LlamaChatMessage::new(message.role.to_owned(), message.content.clone())
+                    LlamaChatMessage::new(message.role.to_owned(), protect(&message.content))
                 };
-                let chat: Result<Vec<_>, _> = messages.iter().map(message).collect();
+                let chat: Result<Vec<_>, _> = conversation.messages.iter().map(message).collect();
                 let chat = chat.map_err(|error| Fault::invalid("messages", error.to_string()))?;
                 self.llama
                     .apply_chat_template(template, &chat, true)
@@ -164,6 +203,33 @@ impl Model {
         }
         tokens
     }
+}
+
+/// Refuses tools, and messages of and to them, for a model that knows nothing of them.
+fn without_tools(conversation: &Conversation<'_>) -> Result<(), Fault> {
+    let refused = |field: String, what: &str| {
+        let text = format!("{field} has {what}, which this model's chat template cannot say");
+        Err(Fault::new(Code::Unsupported, Origin::Caller, false, text).in_field(field))
+    };
+    if !conversation.tools.is_empty() {
+        return refused("tools".to_owned(), "tools");
+    }
+    for (index, message) in conversation.messages.iter().enumerate() {
+        if message.role == "tool" {
+            return refused(format!("messages[{index}].role"), "the answer of a tool");
+        }
+        if !message.calls.is_empty() {
+            return refused(format!("messages[{index}].tool_calls"), "calls of tools");
+        }
+    }
+    Ok(())
+}
+
+fn marks(llama: &LlamaModel) -> Vec<LlamaToken> {
+    let vocabulary = llama.vocab();
+    let tokens = MARKS.iter().map(|mark| vocabulary.tokenize(mark.as_bytes(), false, true));
+    let single = tokens.filter_map(|tokens| <[LlamaToken; 1]>::try_from(tokens).ok());
+    single.flatten().filter(|token| vocabulary.is_control(*token)).collect()
 }
 
 fn control_texts(llama: &LlamaModel) -> Vec<String> {

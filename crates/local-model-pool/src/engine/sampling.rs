@@ -1,24 +1,27 @@
 //! How the next token is chosen: one chain of llama.cpp samplers for each request, and a grammar where the answer must have
 //! a form.
 
+mod grammar;
+mod logprobs;
+
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::json_schema_to_grammar;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
+use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 
-use domain::fault::{Code, Fault, Origin};
+use domain::fault::Fault;
+
+pub(crate) use grammar::{Form, Thought};
+pub(crate) use logprobs::of as logprobs;
+pub use logprobs::{Likelihood, TokenLogprob};
 
 /// Seed that makes llama.cpp draw one (`LLAMA_DEFAULT_SEED`).
 const RANDOM_SEED: u32 = u32::MAX;
-/// Longest schema that is turned into a grammar, in bytes.
-const SCHEMA_BYTES_MAX: usize = 64 << 10;
-/// Deepest nesting of a schema. llama.cpp's converter is recursive.
-const SCHEMA_DEPTH_MAX: usize = 32;
-/// Longest grammar that is accepted from the converter, in bytes.
-const GRAMMAR_BYTES_MAX: usize = 1 << 20;
+/// Tokens back that the repeat penalty looks, as in llama.cpp (`repeat_last_n`).
+const REPEAT_WINDOW: i32 = 64;
 
 /// How an answer is drawn.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,23 +32,32 @@ pub struct Sampling {
     pub top_p: f32,
     /// Only so many of the likeliest tokens; 0 = all.
     pub top_k: u32,
+    /// Only tokens at least this likely, measured by the likeliest one; 0 = all.
+    pub min_p: f32,
+    /// By what the logits of recently used tokens are divided; above 0, 1 = not at all.
+    pub repeat_penalty: f32,
     /// Less likely the more often a token was used already; -2 to 2.
     pub frequency_penalty: f32,
     /// Less likely once a token was used at all; -2 to 2.
     pub presence_penalty: f32,
+    /// Added to the logits of tokens, by their number.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Equal seeds draw equal answers; `None` = a new one each time.
     pub seed: Option<u64>,
 }
 
 impl Default for Sampling {
-    /// llama.cpp's own defaults, without its penalties (which are off there too).
+    /// llama.cpp's own defaults.
     fn default() -> Self {
         Self {
             temperature: 0.8,
             top_p: 0.95,
             top_k: 40,
+            min_p: 0.05,
+            repeat_penalty: 1.0,
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
+            logit_bias: vec![],
             seed: None,
         }
     }
@@ -75,18 +87,25 @@ pub(crate) struct Sampler {
 pub(crate) struct DeadEnd;
 
 impl Sampler {
-    /// Builds the chain in llama.cpp's order: penalties, top-k, top-p, temperature, draw.
+    /// Builds the chain in llama.cpp's order: bias, penalties, top-k, top-p, min-p, temperature, draw.
+    ///
+    /// # Errors
+    /// The form cannot be enforced, or a bias is for a token that the model does not have.
     pub(crate) fn new(
         model: &LlamaModel,
         sampling: &Sampling,
-        format: &Format,
+        form: &Form<'_>,
         context: u32,
     ) -> Result<Self, Fault> {
-        let mut chain = vec![];
-        if sampling.frequency_penalty != 0.0 || sampling.presence_penalty != 0.0 {
+        let mut chain = biases(model, &sampling.logit_bias)?;
+        let (frequency, presence) = (sampling.frequency_penalty, sampling.presence_penalty);
+        if frequency != 0.0 || presence != 0.0 {
             let window = i32::try_from(context).unwrap_or(i32::MAX);
-            let (frequency, presence) = (sampling.frequency_penalty, sampling.presence_penalty);
             chain.push(LlamaSampler::penalties(model.n_vocab(), window, 1.0, frequency, presence));
+        }
+        if sampling.repeat_penalty > 0.0 && sampling.repeat_penalty != 1.0 {
+            let repeat = sampling.repeat_penalty;
+            chain.push(LlamaSampler::penalties(model.n_vocab(), REPEAT_WINDOW, repeat, 0.0, 0.0));
         }
         if sampling.temperature <= 0.0 {
             chain.push(LlamaSampler::greedy());
@@ -97,15 +116,13 @@ impl Sampler {
             if sampling.top_p < 1.0 {
                 chain.push(LlamaSampler::top_p(sampling.top_p, 1));
             }
+            if sampling.min_p > 0.0 {
+                chain.push(LlamaSampler::min_p(sampling.min_p, 1));
+            }
             chain.push(LlamaSampler::temp(sampling.temperature));
             chain.push(LlamaSampler::dist(seed(sampling.seed)));
         }
-        let grammar = match format {
-            Format::Text => None,
-            Format::JsonObject => Some(grammar(model, r#"{"type":"object"}"#)?),
-            Format::JsonSchema(schema) => Some(grammar(model, schema)?),
-        };
-        Ok(Self { chain: LlamaSampler::chain(chain, true), grammar })
+        Ok(Self { chain: LlamaSampler::chain(chain, true), grammar: grammar::sampler(model, form)? })
     }
 
     /// Chooses the token that follows the `index`-th token of the last batch.
@@ -150,40 +167,17 @@ fn seed(seed: Option<u64>) -> u32 {
     if folded == RANDOM_SEED { RANDOM_SEED - 1 } else { folded }
 }
 
-fn grammar(model: &LlamaModel, schema: &str) -> Result<LlamaSampler, Fault> {
-    const FIELD: &str = "response_format.schema_json";
-    if schema.len() > SCHEMA_BYTES_MAX {
-        let text = format!("{FIELD} has {} bytes, expected at most {SCHEMA_BYTES_MAX}", schema.len());
-        return Err(Fault::invalid(FIELD, text));
-    }
-    let value: serde_json::Value = serde_json::from_str(schema)
-        .map_err(|error| Fault::invalid(FIELD, format!("{FIELD} is not JSON: {error}")))?;
-    if depth(&value, 0) > SCHEMA_DEPTH_MAX {
-        let text = format!("{FIELD} is nested deeper than {SCHEMA_DEPTH_MAX} levels");
-        return Err(Fault::invalid(FIELD, text));
-    }
-    let unsupported = |reason: String| {
-        let text = format!("{FIELD} cannot be enforced by llama.cpp: {reason}");
-        Fault::new(Code::Unsupported, Origin::Caller, false, text).in_field(FIELD)
+/// The sampler of biases, if there are any.
+fn biases(model: &LlamaModel, biases: &[(u32, f32)]) -> Result<Vec<LlamaSampler>, Fault> {
+    let count = model.n_vocab();
+    let known = |(token, bias): &(u32, f32)| {
+        let number = i32::try_from(*token).ok().filter(|number| *number < count);
+        number.map(|number| LlamaLogitBias::new(LlamaToken(number), *bias)).ok_or_else(|| {
+            let text =
+                format!("logit_bias names token {token}, the model has 0 to {}", count.saturating_sub(1));
+            Fault::invalid("logit_bias", text)
+        })
     };
-    let text = json_schema_to_grammar(schema).map_err(|error| unsupported(error.to_string()))?;
-    if text.len() > GRAMMAR_BYTES_MAX {
-        return Err(unsupported(format!("its grammar takes {} bytes", text.len())));
-    }
-    LlamaSampler::grammar(model, &text, "root").map_err(|error| unsupported(error.to_string()))
-}
-
-/// Levels of nesting, counted no further than needed to refuse.
-fn depth(value: &serde_json::Value, above: usize) -> usize {
-    if above > SCHEMA_DEPTH_MAX {
-        return above;
-    }
-    let below = above.saturating_add(1);
-    match value {
-        serde_json::Value::Array(items) => items.iter().map(|item| depth(item, below)).max().unwrap_or(below),
-        serde_json::Value::Object(fields) => {
-            fields.values().map(|field| depth(field, below)).max().unwrap_or(below)
-        }
-        _ => above,
-    }
+    let biases = biases.iter().map(known).collect::<Result<Vec<_>, _>>()?;
+    Ok(if biases.is_empty() { vec![] } else { vec![LlamaSampler::logit_bias(count, &biases)] })
 }

@@ -19,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 use domain::fault::{Code, Fault, Origin};
 
 use super::embedder::Embedder;
+use super::generation::{Drawn, Ended};
 use super::model::{Model, backend};
 use super::sampling::Sampler;
+use super::saved::SlotsJob;
 use super::slot::Slot;
 use super::text::Assembler;
-use super::{Embedded, EngineError, Finish, Finished, Occupancy, Spec, Usage};
+use super::{Embedded, EngineError, Finish, Occupancy, Spec, Usage};
 use crate::estimate::COMPUTE_BATCH_TOKENS;
 
 /// Tokens of prompts in one step. Larger chunks read prompts a little faster and make everyone else, and cancels, wait longer.
@@ -35,6 +37,7 @@ const FAILURES_MAX: u32 = 3;
 pub(super) enum Job {
     Generate(GenerateJob),
     Embed(EmbedJob),
+    Slots(SlotsJob),
 }
 
 /// A request for text, ready to compute.
@@ -44,9 +47,13 @@ pub(super) struct GenerateJob {
     pub(super) text: Assembler,
     /// Longest answer; with the prompt it fits the slot's context.
     pub(super) output_max: u32,
+    /// How many of the likeliest tokens to report beside each drawn one; `None` = nothing is reported.
+    pub(super) logprobs: Option<u32>,
+    /// Whether control tokens that begin calls or reasoning are shown.
+    pub(super) shows_marks: bool,
     pub(super) cancel: CancellationToken,
-    pub(super) pieces: mpsc::Sender<String>,
-    pub(super) end: oneshot::Sender<Result<Finished, Fault>>,
+    pub(super) pieces: mpsc::Sender<Drawn>,
+    pub(super) end: oneshot::Sender<Result<Ended, Fault>>,
     pub(super) submitted: Instant,
 }
 
@@ -108,6 +115,7 @@ struct Scheduler<'m> {
     inbox: mpsc::Receiver<Job>,
     waiting: VecDeque<GenerateJob>,
     embeds: VecDeque<EmbedJob>,
+    context_per_slot: usize,
     step: u64,
     failures: u32,
 }
@@ -127,6 +135,7 @@ impl<'m> Scheduler<'m> {
             inbox,
             waiting: VecDeque::new(),
             embeds: VecDeque::new(),
+            context_per_slot: spec.context_per_slot as usize,
             step: 0,
             failures: 0,
         })
@@ -164,6 +173,12 @@ impl<'m> Scheduler<'m> {
         match job {
             Job::Generate(job) => self.waiting.push_back(job),
             Job::Embed(job) => self.embeds.push_back(job),
+            // Without a context there are no slots: dropping the job says so.
+            Job::Slots(job) => {
+                if let Some(context) = &mut self.context {
+                    job.run(context, &mut self.slots, self.context_per_slot);
+                }
+            }
         }
     }
 
@@ -198,9 +213,8 @@ impl<'m> Scheduler<'m> {
             return self.fail_all(&reason);
         }
         self.failures = 0;
-        let vocabulary = self.model.llama.vocab();
         for slot in &mut self.slots {
-            slot.advance(context, &vocabulary, self.step);
+            slot.advance(context, self.model, self.step);
         }
         Ok(())
     }
@@ -279,7 +293,7 @@ fn drop_cancelled(waiting: &mut VecDeque<GenerateJob>) {
     for job in std::mem::take(waiting) {
         if job.is_cancelled() {
             let input = domain::units::Tokens::ZERO;
-            job.finish(Finish::Cancelled, Usage { input, ..Usage::default() }, String::new(), None);
+            job.finish(Finish::Cancelled, Usage { input, ..Usage::default() }, Drawn::default(), None);
         } else {
             waiting.push_back(job);
         }

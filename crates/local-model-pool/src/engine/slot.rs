@@ -3,15 +3,17 @@
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::{BatchAddError, LlamaBatch};
 use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::vocab::LlamaVocab;
 use tokio::time::Instant;
 
 use domain::fault::{Code, Fault, Origin};
 use domain::units::Tokens;
 
+use super::generation::{Drawn, Ended};
+use super::model::Model;
+use super::sampling::{Likelihood, TokenLogprob, logprobs};
 use super::scheduler::GenerateJob;
 use super::text::Step;
-use super::{Finish, Finished, Usage};
+use super::{Finish, Usage};
 
 /// A request in a slot.
 pub(super) struct Active {
@@ -24,7 +26,7 @@ pub(super) struct Active {
     sample_at: Option<i32>,
     output: u32,
     /// Text that the reader had no room for.
-    unsent: String,
+    unsent: Drawn,
     first_token: Option<Instant>,
 }
 
@@ -47,6 +49,16 @@ impl Slot {
         self.used_at
     }
 
+    /// The tokens in the cache; none while a request sits here, whose last ones may not be computed yet.
+    pub(super) fn held(&self) -> &[LlamaToken] {
+        if self.is_free() { &self.held } else { &[] }
+    }
+
+    /// Says what the cache holds, which was read from elsewhere.
+    pub(super) fn hold(&mut self, tokens: Vec<LlamaToken>) {
+        self.held = tokens;
+    }
+
     /// Tokens at the start of the prompt that the cache holds.
     pub(super) fn shared_prefix(&self, prompt: &[LlamaToken]) -> usize {
         self.held.iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count()
@@ -64,7 +76,7 @@ impl Slot {
             next: None,
             sample_at: None,
             output: 0,
-            unsent: String::new(),
+            unsent: Drawn::default(),
             first_token: None,
         });
     }
@@ -114,7 +126,7 @@ impl Slot {
     }
 
     /// Draws the next token after a batch, hands out its text, and frees the slot if that was the end.
-    pub(super) fn advance(&mut self, context: &LlamaContext<'_>, vocabulary: &LlamaVocab<'_>, step: u64) {
+    pub(super) fn advance(&mut self, context: &LlamaContext<'_>, model: &Model, step: u64) {
         let Some(active) = &mut self.active else { return };
         let Some(index) = active.sample_at.take() else { return };
         let Ok(token) = active.job.sampler.sample(context, index) else {
@@ -123,21 +135,27 @@ impl Slot {
         };
         active.first_token.get_or_insert_with(Instant::now);
         active.output = active.output.saturating_add(1);
+        active.unsent.tokens = active.unsent.tokens.saturating_add(1);
+        let vocabulary = model.llama.vocab();
         if vocabulary.is_eog(token) {
             let rest = active.job.text.finish();
-            active.unsent.push_str(&rest);
+            active.unsent.text.push_str(&rest);
             return self.end(Finish::Stop, step);
         }
-        match active.job.text.push(&vocabulary.token_to_piece(token, false, None)) {
+        if let Some(top) = active.job.logprobs {
+            active.unsent.logprobs.push(likelihoods(context.get_logits_ith(index), token, top, model));
+        }
+        let shown = active.job.shows_marks && model.marks.contains(&token);
+        match active.job.text.push(&vocabulary.token_to_piece(token, shown, None)) {
             Step::Stopped(text) => {
-                active.unsent.push_str(&text);
+                active.unsent.text.push_str(&text);
                 return self.end(Finish::Stop, step);
             }
-            Step::Text(text) => active.unsent.push_str(&text),
+            Step::Text(text) => active.unsent.text.push_str(&text),
         }
         if active.output >= active.job.output_max {
             let rest = active.job.text.finish();
-            active.unsent.push_str(&rest);
+            active.unsent.text.push_str(&rest);
             return self.end(Finish::Length, step);
         }
         active.next = Some(token);
@@ -171,6 +189,7 @@ impl Slot {
             input: Tokens::new(active.job.tokens.len() as u64),
             cached: Tokens::new(active.cached as u64),
             output: Tokens::new(active.output.into()),
+            reasoning: Tokens::ZERO,
         };
         let rest = std::mem::take(&mut active.unsent);
         active.job.finish(finish, usage, rest, active.first_token);
@@ -180,7 +199,7 @@ impl Slot {
 impl Active {
     /// Hands out text without waiting for a slow reader.
     fn send(&mut self) {
-        if self.unsent.is_empty() {
+        if self.unsent.text.is_empty() {
             return;
         }
         if let Ok(permit) = self.job.pieces.try_reserve() {
@@ -196,8 +215,8 @@ impl GenerateJob {
     }
 
     /// Sends the end of the answer.
-    pub(super) fn finish(self, finish: Finish, usage: Usage, rest: String, first_token: Option<Instant>) {
-        let finished = Finished {
+    pub(super) fn finish(self, finish: Finish, usage: Usage, rest: Drawn, first_token: Option<Instant>) {
+        let ended = Ended {
             finish,
             usage,
             rest,
@@ -205,8 +224,23 @@ impl GenerateJob {
             total: self.submitted.elapsed(),
         };
         drop(self.pieces);
-        let _reader_gone = self.end.send(Ok(finished));
+        let _reader_gone = self.end.send(Ok(ended));
     }
+}
+
+/// A token's likelihood and those of the likeliest ones.
+fn likelihoods(logits: &[f32], token: LlamaToken, top: u32, model: &Model) -> TokenLogprob {
+    let vocabulary = model.llama.vocab();
+    let likelihood = |token: LlamaToken, logprob: f32| Likelihood {
+        bytes: vocabulary.token_to_piece(token, true, None),
+        logprob,
+    };
+    let chosen = usize::try_from(token.0).unwrap_or(usize::MAX);
+    let (logprob, top) = logprobs(logits, chosen, top as usize);
+    let top = top
+        .into_iter()
+        .map(|(index, logprob)| likelihood(LlamaToken(i32::try_from(index).unwrap_or(i32::MAX)), logprob));
+    TokenLogprob { token: likelihood(token, logprob), top: top.collect() }
 }
 
 /// Removes a sequence's cache from `keep` on. Models with a running state instead of a cache cannot go back part of the way:

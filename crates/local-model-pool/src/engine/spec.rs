@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use domain::units::Bytes;
 
+use super::dialogue::Abilities;
 use crate::gguf::{GgufError, Header};
 
 /// How a model is loaded. The path must have been checked: see [`crate::models_dir`].
@@ -20,6 +21,8 @@ pub struct Spec {
     pub threads: u32,
     /// Layers on the GPU; 0 = none. More than the model has = all.
     pub gpu_layers: u32,
+    /// Whether the file is mapped instead of read: quicker, and the system may drop what is not used for a while.
+    pub mmap: bool,
     /// Whether to answer [`Engine::generate`].
     pub generate: bool,
     /// Whether to answer [`Engine::embed`].
@@ -39,6 +42,8 @@ pub struct Facts {
     pub weights: Bytes,
     /// Whether prompts come from the model's own chat template.
     pub own_template: bool,
+    /// What it can do beside text.
+    pub abilities: Abilities,
     /// How long it took.
     pub load: Duration,
 }

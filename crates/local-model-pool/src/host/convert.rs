@@ -5,11 +5,11 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use domain::fault::{Code, Fault, Origin};
-use domain::inference::{Generate, Message, PartContent, ResponseFormat, Role, Translate};
-use wire::v1;
+use domain::inference::{Generate, Message, PartContent, ResponseFormat, Role, ToolChoice, Translate};
 
+use super::extras::Extras;
 use super::language;
-use crate::engine::{self, Finish, Format, Sampling};
+use crate::engine::{self, Format, Sampling, Tools};
 use crate::settings::ModelConfig;
 
 fn unsupported(field: impl Into<String>, what: &str) -> Fault {
@@ -24,9 +24,7 @@ pub(super) fn generate(
     now: OffsetDateTime,
     cancel: CancellationToken,
 ) -> Result<engine::Generate, Fault> {
-    if !request.tools.is_empty() {
-        return Err(unsupported("tools", "tools"));
-    }
+    let extras = Extras::read(&request.envelope.extra_json)?;
     let messages: Result<Vec<_>, Fault> = request.messages.iter().enumerate().map(message).collect();
     let default = Sampling::default();
     let asked = &request.sampling;
@@ -36,6 +34,9 @@ pub(super) fn generate(
         top_k: asked.top_k.unwrap_or(default.top_k),
         frequency_penalty: asked.frequency_penalty.unwrap_or(0.0),
         presence_penalty: asked.presence_penalty.unwrap_or(0.0),
+        min_p: extras.min_p.unwrap_or(default.min_p),
+        repeat_penalty: extras.repeat_penalty.unwrap_or(default.repeat_penalty),
+        logit_bias: extras.logit_bias,
         seed: asked.seed,
     };
     let format = match &request.response_format {
@@ -43,8 +44,40 @@ pub(super) fn generate(
         Some(ResponseFormat::JsonObject) => Format::JsonObject,
         Some(ResponseFormat::JsonSchema { schema_json, .. }) => Format::JsonSchema(schema_json.clone()),
     };
-    let (stop, max_tokens) = (asked.stop.clone(), asked.max_tokens);
-    Ok(engine::Generate { messages: messages?, sampling, format, stop, max_tokens, now, cancel })
+    Ok(engine::Generate {
+        messages: messages?,
+        tools: tools(request, extras.parallel_tool_calls.unwrap_or(true))?,
+        variables: extras.variables,
+        sampling,
+        format,
+        stop: asked.stop.clone(),
+        max_tokens: asked.max_tokens,
+        logprobs: extras.logprobs,
+        now,
+        cancel,
+    })
+}
+
+/// The tools of a request; none where the model may not call any.
+fn tools(request: &Generate, parallel: bool) -> Result<Tools, Fault> {
+    let choice = match &request.tool_choice {
+        None | Some(ToolChoice::Auto) => engine::ToolChoice::Auto,
+        Some(ToolChoice::None) => return Ok(Tools::default()),
+        Some(ToolChoice::Required) => engine::ToolChoice::Required,
+        Some(ToolChoice::Named(name)) if request.tools.iter().any(|tool| tool.name == *name) => {
+            engine::ToolChoice::Named(name.clone())
+        }
+        Some(ToolChoice::Named(name)) => {
+            let text = format!("tool_choice names {name:?}, which is not among the tools");
+            return Err(Fault::invalid("tool_choice", text));
+        }
+    };
+    let offered = request.tools.iter().map(|tool| engine::Tool {
+        name: tool.name.clone(),
+        description: tool.description.clone(),
+        parameters_json: tool.parameters_json.clone(),
+    });
+    Ok(Tools { offered: offered.collect(), choice, parallel })
 }
 
 /// A request for a translation, as a question to a model that knows languages.
@@ -55,11 +88,14 @@ pub(super) fn translate(
 ) -> engine::Generate {
     let content = format!("Translate to {}: {}", language::name(&request.target_language), request.text);
     engine::Generate {
-        messages: vec![engine::Message { role: "user", content }],
+        messages: vec![engine::Message::text("user", content)],
+        tools: Tools::default(),
+        variables: serde_json::Map::new(),
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },
         format: Format::Text,
         stop: vec![],
         max_tokens: None,
+        logprobs: None,
         now,
         cancel,
     }
@@ -71,11 +107,8 @@ fn message((index, message): (usize, &Message)) -> Result<engine::Message, Fault
         Role::System | Role::Developer => "system",
         Role::User => "user",
         Role::Assistant => "assistant",
-        Role::Tool => return Err(unsupported(field("role"), "answers of tools")),
+        Role::Tool => "tool",
     };
-    if !message.tool_calls.is_empty() {
-        return Err(unsupported(field("tool_calls"), "calls of tools"));
-    }
     for (part, content) in message.content.iter().enumerate() {
         let what = match content.content {
             PartContent::Text(_) => continue,
@@ -84,32 +117,35 @@ fn message((index, message): (usize, &Message)) -> Result<engine::Message, Fault
         };
         return Err(unsupported(field(&format!("content[{part}]")), what));
     }
-    Ok(engine::Message { role, content: message.text_parts().collect() })
+    let calls = message.tool_calls.iter().map(|call| engine::ToolCall {
+        id: call.id.clone(),
+        name: call.name.clone(),
+        arguments_json: call.arguments_json.clone(),
+    });
+    Ok(engine::Message {
+        role,
+        content: message.text_parts().collect(),
+        reasoning: reasoning(&message.extra_json),
+        calls: calls.collect(),
+        call_id: message.tool_call_id.clone(),
+        name: message.name.clone(),
+    })
 }
 
-/// The finish reason of a message.
-pub(super) const fn finish_reason(finish: Finish) -> v1::FinishReason {
-    match finish {
-        Finish::Stop => v1::FinishReason::Stop,
-        Finish::Length => v1::FinishReason::Length,
-        Finish::Cancelled => v1::FinishReason::Cancelled,
+/// What the assistant thought, where the client sends it back.
+fn reasoning(extra_json: &str) -> String {
+    #[derive(Default, serde::Deserialize)]
+    struct Thought {
+        reasoning_content: Option<String>,
     }
-}
-
-/// Tokens of a message.
-pub(super) fn usage(usage: engine::Usage) -> v1::TokenUsage {
-    v1::TokenUsage {
-        input: usage.input.get(),
-        output: usage.output.get(),
-        cached_input: usage.cached.get(),
-        ..v1::TokenUsage::default()
-    }
+    serde_json::from_str::<Thought>(extra_json).unwrap_or_default().reasoning_content.unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use domain::inference::Request;
     use time::macros::datetime;
+    use wire::v1;
 
     use super::*;
     use crate::settings::{Config, Raw, RawModel};
@@ -143,13 +179,46 @@ mod tests {
     }
 
     #[test]
-    fn tools_and_images_are_refused_by_name() {
-        let tool = v1::Tool { name: "f".to_owned(), ..v1::Tool::default() };
-        let messages = vec![text(v1::Role::User, "Hi")];
-        let request = v1::GenerateRequest { messages, tools: vec![tool], ..v1::GenerateRequest::default() };
-        let fault = converted(request).unwrap_err();
-        assert_eq!((fault.code, fault.field.as_str()), (Code::Unsupported, "tools"));
+    fn tools_their_calls_and_their_answers_reach_the_engine() {
+        let tool = v1::Tool { name: "f".to_owned(), parameters_json: "{}".to_owned(), ..v1::Tool::default() };
+        let call = v1::ToolCall {
+            id: "c".to_owned(),
+            name: "f".to_owned(),
+            arguments_json: "{}".to_owned(),
+            ..v1::ToolCall::default()
+        };
+        let called = v1::Message {
+            role: v1::Role::Assistant.into(),
+            tool_calls: vec![call],
+            extra_json: r#"{"reasoning_content":"hm"}"#.to_owned(),
+            ..v1::Message::default()
+        };
+        let answer = v1::Message { tool_call_id: "c".to_owned(), ..text(v1::Role::Tool, "42") };
+        let request = v1::GenerateRequest {
+            messages: vec![text(v1::Role::User, "Hi"), called, answer],
+            tools: vec![tool],
+            tool_choice: Some(v1::ToolChoice {
+                mode: v1::tool_choice::Mode::Named.into(),
+                name: "f".to_owned(),
+            }),
+            extra_json: r#"{"parallel_tool_calls":false}"#.to_owned(),
+            ..v1::GenerateRequest::default()
+        };
+        let none = v1::ToolChoice { mode: v1::tool_choice::Mode::None.into(), ..v1::ToolChoice::default() };
+        let silent = v1::GenerateRequest { tool_choice: Some(none), ..request.clone() };
+        let converted_request = converted(request).unwrap();
+        assert_eq!(converted_request.tools.choice, engine::ToolChoice::Named("f".to_owned()));
+        assert!(!converted_request.tools.parallel && converted_request.tools.offered.len() == 1);
+        let [_, called, answer] = &converted_request.messages[..] else {
+            panic!("{:?}", converted_request.messages)
+        };
+        assert_eq!((called.reasoning.as_str(), called.calls[0].name.as_str()), ("hm", "f"));
+        assert_eq!((answer.role, answer.call_id.as_str(), answer.content.as_str()), ("tool", "c", "42"));
+        assert_eq!(converted(silent).unwrap().tools, Tools::default());
+    }
 
+    #[test]
+    fn images_are_refused_by_name() {
         let url = "data:image/png;base64,AAAA".to_owned();
         let image = v1::content_part::Part::ImageUrl(v1::ImageUrl { url, detail: String::new() });
         let mut message = text(v1::Role::User, "What is this?");

@@ -13,9 +13,10 @@ use domain::id::NodeId;
 use domain::inference::{Embed, Request};
 use wire::v1;
 
+use super::answer::{self, Deltas};
 use super::convert;
 use super::report::Reports;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Piece};
 use crate::protocol::{Event, Finished, Operation};
 use crate::settings::ModelConfig;
 
@@ -69,25 +70,25 @@ impl EngineExecutor {
     ) -> Result<(v1::End, Option<Duration>), Fault> {
         frames.phase("prefill", 0);
         let mut generation = self.engine.generate(request).await?;
-        let mut text = String::new();
+        let (mut deltas, mut unsent) = (Deltas::default(), Piece::default());
         let mut begun = false;
         while let Some(piece) = generation.next().await {
             if !std::mem::replace(&mut begun, true) {
                 frames.phase("generating", 0);
             }
             if streams {
-                frames.delta(delta(piece)).await?;
+                frames.delta(deltas.item(piece)).await?;
             } else {
-                text += &piece;
+                unsent.add(piece);
             }
         }
         let finished = generation.finish().await?;
-        text += &finished.rest;
-        let items = if text.is_empty() { vec![] } else { vec![delta(text)] };
+        unsent.add(finished.rest);
+        let items = if unsent.is_empty() { vec![] } else { vec![deltas.item(unsent)] };
         let first_token = finished.time_to_first_token;
         let end = v1::End {
-            finish_reason: convert::finish_reason(finished.finish).into(),
-            usage: Some(convert::usage(finished.usage)),
+            finish_reason: answer::finish_reason(finished.finish).into(),
+            usage: Some(answer::usage(finished.usage)),
             time_to_first_token_ms: first_token.map_or(0, milliseconds),
             last_delta: Some(v1::Delta { items }),
             ..self.end(deployment, finished.total)
@@ -174,10 +175,6 @@ impl Executor for EngineExecutor {
         self.report(operation, &outcome, started.elapsed());
         outcome.map(|(end, _)| end)
     }
-}
-
-fn delta(text: String) -> v1::DeltaItem {
-    v1::DeltaItem { text, ..v1::DeltaItem::default() }
 }
 
 fn milliseconds(duration: Duration) -> u64 {

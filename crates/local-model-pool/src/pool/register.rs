@@ -77,6 +77,8 @@ fn deployment(machine: &NodeId, model: &ModelConfig, status: &Status) -> v1::Dep
             embed: model.embed,
             translate: model.translate,
             json_schema: model.generate,
+            tools: known.is_some_and(|known| known.abilities.calls.is_some()),
+            reasoning: known.is_some_and(|known| known.abilities.thinks),
             ..v1::Capabilities::default()
         }),
         context_length,
