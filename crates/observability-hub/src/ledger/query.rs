@@ -271,6 +271,8 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
             cache_write: row.get("tokens_cache_write")?,
             reasoning: row.get("tokens_reasoning")?,
         },
+        audio_ms: row.get("audio_ms")?,
+        characters: row.get("characters")?,
         estimated: row.get("estimated")?,
         cost_picodollars: row.get("cost_picodollars")?,
         time_to_first_token_ms: row.get("time_to_first_token_ms")?,

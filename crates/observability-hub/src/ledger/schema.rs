@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::LedgerError;
 
 /// One script for each version, in order; the first makes version 1. A script that was released is never edited.
-const MIGRATIONS: [&str; 1] = [VERSION_1];
+const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 CREATE TABLE attempt (
@@ -86,6 +86,12 @@ CREATE TABLE dead_letter (
     payload BLOB NOT NULL,
     UNIQUE (stream_sequence, published_unix_ns, part)
 ) STRICT;
+";
+
+/// What was listened to and spoken.
+const VERSION_2: &str = "
+ALTER TABLE attempt ADD COLUMN audio_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN characters INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Brings the file to the newest version, all steps in one transaction.

@@ -142,7 +142,7 @@ fn placement(attempt: &Attempt) -> PlacementKey {
 fn insert(transaction: &Transaction<'_>, row: &Attempt) -> rusqlite::Result<bool> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO attempt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-             ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)
+             ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)
          ON CONFLICT (event_id) DO NOTHING",
     )?;
     let changed = statement.execute(params![
@@ -179,6 +179,8 @@ fn insert(transaction: &Transaction<'_>, row: &Attempt) -> rusqlite::Result<bool
         row.streamed,
         row.decision,
         row.provider_request_id,
+        row.audio_ms,
+        row.characters,
     ])?;
     Ok(changed > 0)
 }

@@ -93,7 +93,7 @@ async fn next(
     Ok(Some((Bytes::from(text), state)))
 }
 
-const COLUMNS: [&str; 34] = [
+const COLUMNS: [&str; 36] = [
     "event_id",
     "request_id",
     "attempt",
@@ -128,9 +128,11 @@ const COLUMNS: [&str; 34] = [
     "streamed",
     "decision",
     "provider_request_id",
+    "audio_ms",
+    "characters",
 ];
 
-fn cells(row: Attempt) -> [String; 34] {
+fn cells(row: Attempt) -> [String; 36] {
     let dollars = domain::units::Money::picodollars(row.cost_picodollars).to_string().replacen('$', "", 1);
     [
         row.event_id,
@@ -167,6 +169,8 @@ fn cells(row: Attempt) -> [String; 34] {
         row.streamed.to_string(),
         row.decision,
         row.provider_request_id,
+        row.audio_ms.to_string(),
+        row.characters.to_string(),
     ]
 }
 
