@@ -9,6 +9,7 @@ pub mod gguf;
 pub mod http;
 pub mod job_upstream;
 pub mod nats;
+pub mod nvml;
 pub mod port;
 pub mod service_account;
 pub mod system;

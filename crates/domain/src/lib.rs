@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod classification;
+pub mod energy;
 pub mod fault;
 pub mod id;
 pub mod inference;

@@ -14,6 +14,7 @@
 //!   the weakest leases there drain.
 //! - Fencing tokens grow with each grant. A lease that ended is never renewed; a draining one is never renewed, so it ends
 //!   within its own time to live, whatever its holder does.
+//! - Who drains is decided by [`solve`]: the fewest and cheapest to load again of the weakest, none that is pinned.
 //! - The outcome depends on the inputs and on `now` alone. `now` is the time since any fixed moment of a monotonic clock.
 //!
 //! There is no distributed lock: the machine's owner of GPU memory decides alone, and a holder that hears nothing stops
@@ -25,13 +26,20 @@ mod leases;
 mod others;
 #[cfg(test)]
 mod properties;
+mod returning;
+pub mod solve;
+pub mod step_down;
 #[cfg(test)]
 mod tests;
+mod window;
+mod worth;
 
 use std::{fmt, time::Duration};
 
 pub use denial::{Denial, Held};
 pub use leases::{Answer, Change, Lease, Leases, Summary};
+pub use window::Window;
+pub use worth::Worth;
 
 use crate::{id::InvalidName, units::Bytes};
 
@@ -49,6 +57,12 @@ pub struct Policy {
     /// A holder that names no process is taken to use its lease in full once it has held it for this long; before, it may
     /// still be loading.
     pub settle_after: Duration,
+    /// A lease that nobody has used for so long, as its holder tells, gives way to one of the same priority too.
+    pub idle_yields_after: Duration,
+    /// After leases had to drain for other programs: how long those must have stayed away before their room is leased again.
+    pub return_after: Duration,
+    /// When leases that nobody waits for ([`Priority::is_deferrable`]) are granted; none = always.
+    pub off_peak: Option<Window>,
 }
 
 impl Default for Policy {
@@ -57,6 +71,9 @@ impl Default for Policy {
             reserve: Bytes::mebibytes(457),
             exclusive_over: Bytes::mebibytes(10 * 1024),
             settle_after: Duration::from_secs(60),
+            idle_yields_after: Duration::from_secs(60),
+            return_after: Duration::from_secs(20),
+            off_peak: None,
         }
     }
 }
@@ -169,6 +186,12 @@ pub enum Priority {
 impl Priority {
     /// All, the weakest first.
     pub const ALL: [Self; 5] = [Self::Training, Self::Image, Self::Embedding, Self::Speech, Self::Inference];
+
+    /// Whether nobody waits for it, so that it may be kept to the off-peak window.
+    #[must_use]
+    pub const fn is_deferrable(self) -> bool {
+        matches!(self, Self::Training | Self::Image)
+    }
 
     /// The name in logs and metrics.
     #[must_use]
@@ -305,4 +328,17 @@ pub struct Ask {
     pub wanted: Wanted,
     /// Processes that use, or will use, the memory; empty where the holder can't tell yet.
     pub pids: Vec<u32>,
+    /// What ending it would cost.
+    pub worth: Worth,
+    /// It may be granted and held outside the off-peak window.
+    pub anytime: bool,
+}
+
+/// What a holder tells with a renewal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Processes that use the memory; empty = as before.
+    pub pids: Vec<u32>,
+    /// What ending the lease would cost; none = as before.
+    pub worth: Option<Worth>,
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod convert;
+mod energy;
 mod executor;
 mod extras;
 pub use executor::PROVIDER;
@@ -29,6 +30,7 @@ use crate::engine::{Engine, Spec};
 use crate::gguf::Header;
 use crate::protocol::{Event, Ready};
 use crate::settings::{Config, ModelConfig};
+use energy::EnergyMeter;
 use executor::EngineExecutor;
 use report::Reports;
 use shelf::Shelf;
@@ -99,8 +101,17 @@ async fn serve(
     let at =
         Execute { plane: Plane::Local, machine: bus.machine().clone(), executor: model.executor.clone() };
     let clock = process.clock.clone();
+    let energy = EnergyMeter::new(config.core_milliwatts);
+    let on_gpu = model.gpu_layers > 0;
+    process.tasks.spawn("energy", {
+        let (meter, bus, stop) = (energy.clone(), bus.clone(), stop.clone());
+        async move {
+            meter.follow(bus, on_gpu, stop).await;
+            Ok(())
+        }
+    });
     let executor =
-        EngineExecutor::new(engine.clone(), model.clone(), bus.machine().clone(), clock, reports.clone());
+        EngineExecutor::new(engine.clone(), model.clone(), bus.machine().clone(), clock, reports.clone(), energy);
     let announce = || reports.send(Event::Ready(ready));
     let slots = facts.slots as usize;
     let served =

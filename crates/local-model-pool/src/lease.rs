@@ -62,6 +62,7 @@ impl Leases {
             ttl_ms: u64::try_from(TTL.as_millis()).unwrap_or(0),
             gpu,
             pids: vec![],
+            ..v1::LeaseAcquire::default()
         };
         let held = Held { leases: self.clone(), wanted, lease: Mutex::new(None), process: AtomicU32::new(0) };
         if !self.enabled {
@@ -149,7 +150,7 @@ impl Held {
             pause.tick().await;
             let renewed = match self.lease() {
                 Some((lease_id, fencing_token)) => {
-                    let renew = v1::LeaseRenew { lease_id, fencing_token, pids: self.pids() };
+                    let renew = v1::LeaseRenew { lease_id, fencing_token, pids: self.pids(), worth: None };
                     self.leases.call(Action::Renew(renew)).await.map(drop)
                 }
                 None => self.take().await,

@@ -46,6 +46,9 @@ pub struct Raw {
     pub slots_on_disk_mib: u64,
     /// The program that runs models; none = this one. A build with the feature `cuda` or `vulkan` computes on GPUs.
     pub engine_program: Option<PathBuf>,
+    /// What a busy core of this machine draws, watts, above 0 and up to 1,000: for the energy of requests that no GPU computes.
+    /// Thermal design power by cores, as in 65 W / 8.
+    pub core_watts: f64,
     /// The models of this machine.
     pub models: Vec<RawModel>,
     /// Set by the pool for the processes it starts: run this model and nothing else.
@@ -64,6 +67,7 @@ impl Default for Raw {
             vram_lease: true,
             slots_on_disk_mib: 1_024,
             engine_program: None,
+            core_watts: 8.0,
             models: vec![],
             engine: None,
         }
@@ -166,6 +170,8 @@ pub struct Config {
     pub slots_on_disk_bytes: u64,
     /// The program that runs models; `None` = this one.
     pub engine_program: Option<PathBuf>,
+    /// What a busy core draws, milliwatts.
+    pub core_milliwatts: u64,
     /// The models, with distinct names and executors.
     pub models: Vec<ModelConfig>,
 }
@@ -224,7 +230,10 @@ impl TryFrom<Raw> for Config {
         if raw.threads > 1024 {
             return Err(wrong("threads", raw.threads, "0 to 1,024"));
         }
+        let core_milliwatts = milliwatts(raw.core_watts)
+            .ok_or_else(|| wrong("core_watts", raw.core_watts, "above 0, up to 1000 watts"))?;
         Ok(Self {
+            core_milliwatts,
             admin_listen: raw.admin_listen,
             models_dir: raw.models_dir,
             threads: (raw.threads > 0).then_some(raw.threads),
@@ -278,6 +287,12 @@ impl ModelConfig {
             },
         })
     }
+}
+
+/// None for what no core draws.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+fn milliwatts(watts: f64) -> Option<u64> {
+    (watts > 0.0 && watts <= 1_000.0).then_some((watts * 1_000.0) as u64)
 }
 
 /// The subject token of a model's engine: its name with everything else replaced by `-`, so that it can stand in a subject.

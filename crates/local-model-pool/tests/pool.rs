@@ -463,7 +463,12 @@ async fn play_vram_optimizer(bus: Bus, asked: tokio::sync::mpsc::Sender<Action>)
         } else {
             lease_reply::Result::Granted(v1::Lease { lease_id: "lease-1".to_owned(), ..v1::Lease::default() })
         };
-        bus.reply(&call.reply.unwrap(), &v1::LeaseReply { result: Some(result) }).await.unwrap();
+        bus.reply(
+            &call.reply.unwrap(),
+            &v1::LeaseReply { result: Some(result), ..v1::LeaseReply::default() },
+        )
+        .await
+        .unwrap();
         asked.send(action).await.unwrap();
     }
 }

@@ -382,6 +382,9 @@ impl Run<'_> {
             provider_request_id: completion.provider_request_id,
             extra_json: completion.extra_json,
             transcript: completion.transcript,
+            // Computed elsewhere.
+            energy_millijoules: 0,
+            energy_estimated: false,
         }
     }
 }

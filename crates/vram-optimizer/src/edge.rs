@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::{
     fault::Fault,
     units::Bytes,
-    vram::{Ask, Holder, Lease, Leases, Priority, Token, Ttl, Wanted},
+    vram::{Ask, Denial, Holder, Lease, Leases, Priority, Token, Told, Ttl, Wanted, Worth},
 };
 use prost::Message;
 use wire::v1;
@@ -17,7 +17,7 @@ const PIDS_MAX: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Call {
     Acquire(Ask),
-    Renew { token: Token, fence: Token, pids: Vec<u32> },
+    Renew { token: Token, fence: Token, told: Told },
     Release { token: Token, fence: Token },
     List,
 }
@@ -34,7 +34,8 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Call, Fault> {
         Some(Action::Renew(renew)) => {
             let token = token(&renew.lease_id)?;
             let pids = pids("renew.pids", renew.pids)?;
-            Ok(Call::Renew { token, fence: Token::new(renew.fencing_token), pids })
+            let worth = renew.worth.map(|told| worth("renew.worth.use_permille", told)).transpose()?;
+            Ok(Call::Renew { token, fence: Token::new(renew.fencing_token), told: Told { pids, worth } })
         }
         Some(Action::Release(release)) => {
             let token = token(&release.lease_id)?;
@@ -70,7 +71,42 @@ fn ask(acquire: v1::LeaseAcquire) -> Result<Ask, Fault> {
     };
     let wanted = if acquire.gpu { Wanted::Gpu } else { Wanted::System };
     let pids = pids("acquire.pids", acquire.pids)?;
-    Ok(Ask { holder, bytes: Bytes::new(acquire.bytes), priority, ttl, wanted, pids })
+    let told = acquire.worth.unwrap_or_default();
+    Ok(Ask {
+        holder,
+        bytes: Bytes::new(acquire.bytes),
+        priority,
+        ttl,
+        wanted,
+        pids,
+        worth: worth("acquire.worth.use_permille", told)?,
+        anytime: acquire.anytime,
+    })
+}
+
+fn worth(field: &'static str, told: v1::LeaseWorth) -> Result<Worth, Fault> {
+    let use_permille = u16::try_from(told.use_permille).ok().filter(|permille| *permille <= 1_000);
+    let use_permille = use_permille.ok_or_else(|| {
+        Fault::invalid(field, format!("{field} is {}, expected at most 1000", told.use_permille))
+    })?;
+    let known = |milliseconds: u64| (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
+    Ok(Worth {
+        reload: known(told.reload_ms),
+        idle: known(told.idle_ms),
+        use_permille: (use_permille > 0).then_some(use_permille),
+        pinned: told.pinned,
+    })
+}
+
+fn told(worth: &Worth, told_ago: Duration) -> v1::LeaseWorth {
+    let milliseconds =
+        |it: Option<Duration>| it.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+    v1::LeaseWorth {
+        reload_ms: milliseconds(worth.reload),
+        idle_ms: milliseconds(worth.idle_for(told_ago)),
+        use_permille: worth.use_permille.map_or(0, u32::from),
+        pinned: worth.pinned,
+    }
 }
 
 fn token(lease_id: &str) -> Result<Token, Fault> {
@@ -109,13 +145,20 @@ pub(crate) fn listed(leases: &Leases, now: Duration) -> v1::LeaseReply {
     }))
 }
 
-/// The answer to everything that was not done.
+/// The answer to everything that was not understood, or cannot be looked at now.
 pub(crate) fn refused(fault: Fault) -> v1::LeaseReply {
     reply(v1::lease_reply::Result::Error(fault.into()))
 }
 
+/// The answer to what was decided against.
+pub(crate) fn denied(denial: Denial) -> v1::LeaseReply {
+    let cheapest = denial.cheapest().iter().map(|holder| holder.as_str().to_owned()).collect();
+    let missing_bytes = denial.missing().map_or(0, Bytes::get);
+    v1::LeaseReply { cheapest, missing_bytes, ..refused(denial.into()) }
+}
+
 fn reply(result: v1::lease_reply::Result) -> v1::LeaseReply {
-    v1::LeaseReply { result: Some(result) }
+    v1::LeaseReply { result: Some(result), ..v1::LeaseReply::default() }
 }
 
 fn message(leases: &Leases, lease: &Lease, now: Duration) -> v1::Lease {
@@ -135,6 +178,8 @@ fn message(leases: &Leases, lease: &Lease, now: Duration) -> v1::Lease {
         priority: priority.into(),
         expires_in_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         gpu_index: leases.gpu_index(lease),
+        gives_way_to: lease.gives_way_to.clone().unwrap_or_default(),
+        worth: Some(told(&lease.worth, now.saturating_sub(lease.told_at))),
     }
 }
 
@@ -152,6 +197,7 @@ mod tests {
             ttl_ms: 0,
             gpu: true,
             pids: vec![4],
+            ..v1::LeaseAcquire::default()
         }
     }
 
@@ -169,6 +215,7 @@ mod tests {
     #[test]
     fn each_bad_field_is_named_with_its_value() {
         let renew = |lease_id: &str| v1::LeaseRenew { lease_id: lease_id.to_owned(), ..Default::default() };
+        let likely = v1::LeaseWorth { use_permille: 1_001, ..Default::default() };
         let cases = [
             ("acquire.holder", Action::Acquire(v1::LeaseAcquire { holder: String::new(), ..acquire() })),
             ("acquire.holder", Action::Acquire(v1::LeaseAcquire { holder: "x".repeat(129), ..acquire() })),
@@ -179,6 +226,14 @@ mod tests {
             ("acquire.ttl_ms", Action::Acquire(v1::LeaseAcquire { ttl_ms: 60_001, ..acquire() })),
             ("acquire.pids", Action::Acquire(v1::LeaseAcquire { pids: vec![1; 17], ..acquire() })),
             ("acquire.pids", Action::Acquire(v1::LeaseAcquire { pids: vec![0], ..acquire() })),
+            (
+                "acquire.worth.use_permille",
+                Action::Acquire(v1::LeaseAcquire { worth: Some(likely), ..acquire() }),
+            ),
+            (
+                "renew.worth.use_permille",
+                Action::Renew(v1::LeaseRenew { worth: Some(likely), ..renew("lease-1") }),
+            ),
             ("lease_id", Action::Renew(renew("lease-1x"))),
             ("renew.pids", Action::Renew(v1::LeaseRenew { pids: vec![0], ..renew("lease-1") })),
             ("lease_id", Action::Release(v1::LeaseRelease::default())),

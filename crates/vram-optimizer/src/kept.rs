@@ -16,7 +16,7 @@ use std::{
 
 use domain::{
     units::Bytes,
-    vram::{GpuId, Holder, Lease, Place, Priority, Token, Ttl},
+    vram::{GpuId, Holder, Lease, Place, Priority, Token, Ttl, Worth},
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,11 @@ struct Record {
     ttl_ms: u64,
     pids: Vec<u32>,
     gives_way_to: Option<String>,
+    /// Not written by versions before 0.2.
+    #[serde(default)]
+    pinned: bool,
+    #[serde(default)]
+    anytime: bool,
 }
 
 /// The file, locked.
@@ -130,6 +135,8 @@ impl Record {
             ttl_ms: u64::try_from(lease.ttl.get().as_millis()).unwrap_or(u64::MAX),
             pids: lease.pids.clone(),
             gives_way_to: lease.gives_way_to.clone(),
+            pinned: lease.worth.pinned,
+            anytime: lease.anytime,
         }
     }
 
@@ -146,6 +153,10 @@ impl Record {
             since: Duration::ZERO,
             expires_at: Duration::ZERO,
             pids: self.pids,
+            // The rest is told with the next renewal.
+            worth: Worth { pinned: self.pinned, ..Worth::default() },
+            told_at: Duration::ZERO,
+            anytime: self.anytime,
             gives_way_to: self.gives_way_to,
         })
     }
@@ -166,6 +177,9 @@ mod tests {
             since: Duration::ZERO,
             expires_at: Duration::ZERO,
             pids: vec![12],
+            worth: Worth { pinned: true, ..Worth::default() },
+            told_at: Duration::ZERO,
+            anytime: true,
             gives_way_to: Some("chat".to_owned()),
         }
     }

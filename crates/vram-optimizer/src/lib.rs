@@ -15,6 +15,7 @@
 mod edge;
 pub mod gpus;
 mod kept;
+mod local_time;
 mod metrics;
 mod sampler;
 mod service;

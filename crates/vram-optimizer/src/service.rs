@@ -12,7 +12,8 @@ use domain::{
     vram::{Answer, Ask, Change, Lease, Leases},
 };
 use futures::{Stream, StreamExt};
-use service_runtime::{Component, Process};
+use jiff::tz::TimeZone;
+use service_runtime::{Clock, Component, Process};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use wire::{
@@ -25,6 +26,7 @@ use crate::{
     edge::{self, Call},
     gpus::nvml::NvmlGpus,
     kept::Kept,
+    local_time,
     metrics::Metrics,
     sampler::{Sample, Sampler},
 };
@@ -64,7 +66,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let gpus = Box::new(NvmlGpus::new(own.nvml_library.clone()));
     let sampler = Sampler::start(gpus, SystemMemory::default(), own.sample_interval)?;
     let view = View::new(own.system, own.nvml_library.is_some());
-    let owner = Owner {
+    let mut owner = Owner {
         bus: bus.clone(),
         leases: Leases::new(own.policy, view.capacity(), first_token, leases, Duration::ZERO),
         view,
@@ -75,8 +77,11 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         metrics: Metrics::new(),
         health,
         bus_health,
+        clock: process.clock.clone(),
+        zone: own.zone,
         started: Instant::now(),
     };
+    owner.look_at_the_clock().await;
     let served = owner.serve(calls, own.sample_interval, &stop).await;
     // The announcer takes its registration back before the connection goes.
     process.shutdown.request();
@@ -121,6 +126,8 @@ struct Owner {
     metrics: Metrics,
     health: Component,
     bus_health: Component,
+    clock: Clock,
+    zone: TimeZone,
     started: Instant,
 }
 
@@ -169,6 +176,7 @@ impl Owner {
             self.leases.expire(self.now())
         };
         self.carry_out(changes).await;
+        self.look_at_the_clock().await;
         let overdue = self.waiting.extract_if(.., |waiting| waiting.since.elapsed() > WAIT_MAX);
         let overdue: Vec<Waiting> = overdue.collect();
         self.decide(overdue).await;
@@ -176,6 +184,13 @@ impl Owner {
         self.bus_health.set_ready(connected, if connected { "connected" } else { "reconnecting" });
         self.show();
         self.look()
+    }
+
+    /// Opens and closes the off-peak window.
+    async fn look_at_the_clock(&mut self) {
+        let minute = local_time::minute_of_day(self.clock.now_unix_ms(), &self.zone);
+        let changes = self.leases.tell_minute(minute, self.now());
+        self.carry_out(changes).await;
     }
 
     async fn observe(&mut self, look: u64, sample: Sample) -> anyhow::Result<()> {
@@ -215,8 +230,8 @@ impl Owner {
                 self.waiting.push(Waiting { reply, ask, look, since: Instant::now() });
                 self.look()?;
             }
-            Ok(Call::Renew { token, fence, pids }) => {
-                let answer = self.leases.renew(token, fence, pids, now);
+            Ok(Call::Renew { token, fence, told }) => {
+                let answer = self.leases.renew(token, fence, told, now);
                 self.conclude(&reply, answer, |leases, lease| edge::granted(leases, lease, now)).await;
             }
             Ok(Call::Release { token, fence }) => {
@@ -255,7 +270,7 @@ impl Owner {
             Err(denial) => {
                 self.metrics.denied(&denial);
                 tracing::info!(reason = denial.as_str(), %denial, "lease call denied");
-                edge::refused(denial.into())
+                edge::denied(denial)
             }
         };
         self.send(reply, message).await;

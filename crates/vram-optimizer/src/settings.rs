@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use domain::{units::Bytes, vram::Policy};
+use domain::{
+    units::Bytes,
+    vram::{Policy, Window},
+};
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// The configuration as this service sees it.
@@ -36,6 +40,15 @@ pub struct Raw {
     /// System memory to plan on, MiB, in place of the share. For containers: the limit that this service sees there is its
     /// own, not that of the processes that will use the memory.
     pub system_memory_mib: Option<u64>,
+    /// A lease that nobody has used for so long, as its holder tells, gives way to equally strong ones too; seconds.
+    pub idle_yields_after_s: u64,
+    /// How long other programs must have stayed away from memory that leases had to leave before it is leased again; seconds,
+    /// up to 3,600.
+    pub return_after_s: u64,
+    /// When training and image leases are granted, local time, as in `02:00-08:00`; empty = always.
+    pub off_peak: String,
+    /// Of `off_peak`, as in `Pacific/Auckland`; none = the machine's.
+    pub time_zone: Option<String>,
 }
 
 impl Default for Raw {
@@ -48,6 +61,10 @@ impl Default for Raw {
             exclusive_over_mib: 10_240,
             system_memory_fraction: 0.8,
             system_memory_mib: None,
+            idle_yields_after_s: 60,
+            return_after_s: 20,
+            off_peak: "02:00-08:00".to_owned(),
+            time_zone: None,
         }
     }
 }
@@ -81,6 +98,7 @@ pub struct Own {
     pub(crate) sample_interval: Duration,
     pub(crate) system: SystemShare,
     pub(crate) policy: Policy,
+    pub(crate) zone: TimeZone,
 }
 
 impl TryFrom<Raw> for Own {
@@ -103,7 +121,19 @@ impl TryFrom<Raw> for Own {
         if raw.nvml_library.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             return invalid("nvml_library", "empty".to_owned(), "a path, or no such key");
         }
+        if raw.return_after_s > 3_600 {
+            return invalid("return_after_s", raw.return_after_s.to_string(), "0 to 3600");
+        }
+        let Ok(off_peak) = window(&raw.off_peak) else {
+            return invalid("off_peak", raw.off_peak, "two different times as in 02:00-08:00, or empty");
+        };
+        let zone = raw.time_zone.as_deref().map_or_else(|| Ok(TimeZone::system()), TimeZone::get);
+        let Ok(zone) = zone else {
+            let expected = "a name of the time zone database, as in Pacific/Auckland";
+            return invalid("time_zone", raw.time_zone.unwrap_or_default(), expected);
+        };
         Ok(Self {
+            zone,
             admin_listen: raw.admin_listen,
             nvml_library: raw.nvml_library,
             sample_interval: Duration::from_millis(raw.sample_interval_ms),
@@ -113,10 +143,28 @@ impl TryFrom<Raw> for Own {
             policy: Policy {
                 reserve: Bytes::mebibytes(raw.reserve_mib),
                 exclusive_over: Bytes::mebibytes(raw.exclusive_over_mib),
+                idle_yields_after: Duration::from_secs(raw.idle_yields_after_s),
+                return_after: Duration::from_secs(raw.return_after_s),
+                off_peak,
                 ..Policy::default()
             },
         })
     }
+}
+
+/// `02:00-08:00`; none for the empty text.
+fn window(text: &str) -> Result<Option<Window>, ()> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let minute = |text: &str| {
+        let (hour, minute) = text.trim().split_once(':')?;
+        let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+        (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+    };
+    let (from, to) = text.split_once('-').ok_or(())?;
+    let window = minute(from).zip(minute(to)).and_then(|(from, to)| Window::new(from, to));
+    window.map(Some).ok_or(())
 }
 
 #[cfg(test)]
@@ -137,6 +185,11 @@ mod tests {
             ("system_memory_fraction", Raw { system_memory_fraction: 1.01, ..Raw::default() }),
             ("system_memory_fraction", Raw { system_memory_fraction: f64::NAN, ..Raw::default() }),
             ("system_memory_mib", Raw { system_memory_mib: Some(0), ..Raw::default() }),
+            ("return_after_s", Raw { return_after_s: 3_601, ..Raw::default() }),
+            ("off_peak", Raw { off_peak: "2-8".to_owned(), ..Raw::default() }),
+            ("off_peak", Raw { off_peak: "02:00-02:00".to_owned(), ..Raw::default() }),
+            ("off_peak", Raw { off_peak: "02:00-24:00".to_owned(), ..Raw::default() }),
+            ("time_zone", Raw { time_zone: Some("Mars/Olympus".to_owned()), ..Raw::default() }),
             ("nvml_library", Raw { nvml_library: Some(PathBuf::new()), ..Raw::default() }),
         ];
         for (key, raw) in cases {

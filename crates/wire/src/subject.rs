@@ -365,6 +365,12 @@ pub fn heartbeats(prefix: &Prefix) -> String {
     format!("{prefix}.v1.hb.>")
 }
 
+/// The heartbeats of one service of one machine, all its instances.
+#[must_use]
+pub fn heartbeats_of(prefix: &Prefix, machine: &NodeId, service: &str) -> String {
+    format!("{prefix}.v1.hb.{machine}.{service}.*")
+}
+
 /// Key of a registration in [`CONTROL_BUCKET`].
 #[must_use]
 pub fn registration_key(machine: &NodeId, service: &str, instance: &str) -> String {

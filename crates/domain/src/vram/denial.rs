@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Holder, Place, Token};
+use super::{Holder, Place, Priority, Token, Window};
 use crate::{
     fault::{Code, Fault, Origin},
     units::Bytes,
@@ -51,6 +51,9 @@ pub enum Denial {
         others: Bytes,
         /// Who holds them, the largest first.
         held: Vec<Held>,
+        /// Whose leases would have to end, or end for this ask: of the sets that make room the cheapest to load again, none
+        /// of them stronger than the ask or pinned. Empty where no such set would do.
+        cheapest: Box<[Holder]>,
         /// When weaker leases have ended that drain for this ask; none where no lease gives way.
         retry_after: Option<Duration>,
     },
@@ -69,7 +72,31 @@ pub enum Denial {
         /// Who is there, the largest first.
         held: Vec<Held>,
         /// As in [`Denial::NoRoom`].
+        cheapest: Box<[Holder]>,
+        /// As in [`Denial::NoRoom`].
         retry_after: Option<Duration>,
+    },
+    /// It would fit, but other programs took this room from leases a moment ago and may do so again.
+    #[error("asked for {asked}, {place} has room, but other programs used up to {others} there lately: wait {} ms", retry_after.as_millis())]
+    Returning {
+        /// How much was asked for.
+        asked: Bytes,
+        /// Where it would fit.
+        place: Place,
+        /// The most that others used there lately.
+        others: Bytes,
+        /// When the room is free again if they stay away.
+        retry_after: Duration,
+    },
+    /// A GPU job that nobody waits for, outside the hours for such jobs.
+    #[error("{} leases are granted {window} local time, expected that or anytime = true: it opens in {} min", priority.as_str(), opens_in.as_secs() / 60)]
+    OffPeakOnly {
+        /// Of the ask.
+        priority: Priority,
+        /// When they are granted.
+        window: Window,
+        /// Until then.
+        opens_in: Duration,
     },
     /// The GPUs can't be seen now.
     #[error("no GPU memory can be leased: {reason}")]
@@ -123,12 +150,32 @@ impl Denial {
             Self::TooLarge { .. } => "too_large",
             Self::NoRoom { .. } => "no_room",
             Self::Exclusive { .. } => "exclusive",
+            Self::Returning { .. } => "returning",
+            Self::OffPeakOnly { .. } => "off_peak_only",
             Self::GpuLost { .. } => "gpu_lost",
             Self::TooMany { .. } => "too_many",
             Self::Ended { .. } => "ended",
             Self::Unknown { .. } => "unknown",
             Self::StaleToken { .. } => "stale_token",
             Self::Draining { .. } => "draining",
+        }
+    }
+
+    /// Who would have to end for it, the cheapest set; empty where that does not help.
+    #[must_use]
+    pub fn cheapest(&self) -> &[Holder] {
+        match self {
+            Self::NoRoom { cheapest, .. } | Self::Exclusive { cheapest, .. } => cheapest,
+            _ => &[],
+        }
+    }
+
+    /// How much more would have to be free for it; none where that is not what is wrong.
+    #[must_use]
+    pub fn missing(&self) -> Option<Bytes> {
+        match self {
+            Self::NoRoom { asked, free, .. } => Some(asked.saturating_sub(*free)),
+            _ => None,
         }
     }
 
@@ -147,6 +194,9 @@ impl From<Denial> for Fault {
             Denial::TooLarge { .. } => local(Code::Unavailable, false).in_field("acquire.bytes"),
             Denial::NoRoom { retry_after, .. } | Denial::Exclusive { retry_after, .. } => {
                 Self { retry_after, ..local(Code::Busy, true) }
+            }
+            Denial::Returning { retry_after: wait, .. } | Denial::OffPeakOnly { opens_in: wait, .. } => {
+                Self { retry_after: Some(wait), ..local(Code::Busy, true) }
             }
             Denial::GpuLost { .. } => local(Code::Unavailable, true),
             Denial::TooMany { .. } => local(Code::Busy, true),

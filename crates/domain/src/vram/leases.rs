@@ -6,11 +6,12 @@ use std::{
 };
 
 use super::{
-    Ask, Capacity, Denial, Gpus, Holder, LEASES_MAX, Memory, Place, Policy, Priority, Token, Ttl, Wanted,
-    fit::{self, Plan},
-    others::{self, Share},
+    Ask, Capacity, Denial, Gpus, Holder, LEASES_MAX, Memory, Place, Policy, Priority, Token, Told, Ttl,
+    Wanted, Worth, fit::Plan, returning::Returning,
 };
 use crate::units::Bytes;
+
+mod reckoning;
 
 /// How long a place stays set aside for the ask that others drain for, after the last of them has ended.
 const CLAIM_GRACE: Duration = Duration::from_secs(2);
@@ -36,8 +37,22 @@ pub struct Lease {
     pub expires_at: Duration,
     /// Processes that use it, as far as the holder told.
     pub pids: Vec<u32>,
+    /// What ending it costs, as its holder told last.
+    pub worth: Worth,
+    /// When the holder told that.
+    pub told_at: Duration,
+    /// It may be held outside the off-peak window.
+    pub anytime: bool,
     /// To whom it gives way; none while it may be renewed.
     pub gives_way_to: Option<String>,
+}
+
+impl Lease {
+    /// What ending it costs now: see [`Worth::cost`].
+    #[must_use]
+    pub fn cost(&self, now: Duration) -> u64 {
+        self.worth.cost(self.bytes, now.saturating_sub(self.told_at))
+    }
 }
 
 /// What happened to a lease, beside the answer.
@@ -96,6 +111,10 @@ pub struct Leases {
     held: Vec<Lease>,
     claims: Vec<Claim>,
     others: BTreeMap<Place, Bytes>,
+    /// GPUs that leases had to leave for other programs a while ago.
+    returning: BTreeMap<Place, Returning>,
+    /// Of the day, local time; none until it was told.
+    minute: Option<u16>,
 }
 
 impl Leases {
@@ -111,29 +130,44 @@ impl Leases {
         kept: Vec<Lease>,
         now: Duration,
     ) -> Self {
-        let revived = |lease: Lease| Lease { since: now, expires_at: now + lease.ttl.get(), ..lease };
+        let revived =
+            |lease: Lease| Lease { since: now, told_at: now, expires_at: now + lease.ttl.get(), ..lease };
         let held = kept.into_iter().take(LEASES_MAX).map(revived).collect();
-        let (claims, others) = (Vec::new(), BTreeMap::new());
-        let mut leases =
-            Self { policy, capacity, first_token, next_token: first_token, held, claims, others };
+        let mut leases = Self {
+            policy,
+            capacity,
+            first_token,
+            next_token: first_token,
+            held,
+            claims: Vec::new(),
+            others: BTreeMap::new(),
+            returning: BTreeMap::new(),
+            minute: None,
+        };
         leases.reckon(now);
         leases
     }
 
     /// The machine's memory as it is now. Ends what has expired; where other programs took what leases hold on a GPU, the
-    /// weakest leases there drain until the rest fits. (System memory can be paged out, so nobody drains for it.)
+    /// cheapest of the weakest leases there drain until the rest fits. (System memory can be paged out, so nobody drains for
+    /// it.)
     pub fn observe(&mut self, capacity: Capacity, now: Duration) -> Vec<Change> {
         let mut changes = self.expire(now);
         self.capacity = capacity;
         self.reckon(now);
-        let Gpus::Present(devices) = self.capacity.gpus.clone() else { return changes };
-        for device in devices {
-            let place = Place::Gpu(device.id);
-            // The reserve is what gives here, so that a small growth of others ends nobody's lease.
-            let room = device.memory.total.saturating_sub(self.others_on(&place));
-            let weakest = fit::relief(room, self.on(&place));
-            changes.extend(weakest.into_iter().filter_map(|token| self.drain(token, "other programs")));
-        }
+        changes.extend(self.make_way(now));
+        changes
+    }
+
+    /// The minute of the owner's local day. Leases for the off-peak window drain when it has closed.
+    pub fn tell_minute(&mut self, minute: u16, now: Duration) -> Vec<Change> {
+        let mut changes = self.expire(now);
+        self.minute = Some(minute);
+        let ends = |lease: &&Lease| !lease.anytime && self.closed(lease.priority).is_some();
+        let tokens: Vec<Token> = self.held.iter().filter(ends).map(|lease| lease.token).collect();
+        changes.extend(
+            tokens.into_iter().filter_map(|token| self.drain(token, "the end of the off-peak window")),
+        );
         changes
     }
 
@@ -144,6 +178,7 @@ impl Leases {
             std::mem::take(&mut self.held).into_iter().partition(|lease| lease.expires_at > now);
         self.held = live;
         if !ended.is_empty() {
+            ended.iter().for_each(|lease| self.left(&lease.place, now));
             self.reckon(now);
         }
         ended.into_iter().map(Change::Expired).collect()
@@ -172,12 +207,12 @@ impl Leases {
         Answer { result, changes }
     }
 
-    /// Makes a lease last for its time to live from now on. `pids`, unless empty, replace the processes that use it.
-    pub fn renew(&mut self, token: Token, fence: Token, pids: Vec<u32>, now: Duration) -> Answer<Lease> {
+    /// Makes a lease last for its time to live from now on.
+    pub fn renew(&mut self, token: Token, fence: Token, told: Told, now: Duration) -> Answer<Lease> {
         let changes = self.expire(now);
         let ended = self.absent(token);
         let holder = self.held.iter().find(|lease| lease.token == token).map(|lease| lease.holder.clone());
-        let pids = holder.map(|holder| self.pids_of(&holder, pids)).unwrap_or_default();
+        let pids = holder.map(|holder| self.pids_of(&holder, told.pids)).unwrap_or_default();
         let result = match self.held.iter_mut().find(|lease| lease.token == token) {
             None => Err(ended),
             Some(_) if fence != token => Err(Denial::StaleToken { given: fence, token }),
@@ -187,6 +222,9 @@ impl Leases {
             Some(lease) => {
                 lease.expires_at = now + lease.ttl.get();
                 lease.pids = pids;
+                if let Some(worth) = told.worth {
+                    (lease.worth, lease.told_at) = (worth, now);
+                }
                 Ok(lease.clone())
             }
         };
@@ -200,7 +238,9 @@ impl Leases {
         let result = match self.held.iter().position(|lease| lease.token == token) {
             _ if fence != token => Err(Denial::StaleToken { given: fence, token }),
             Some(at) => {
-                changes.push(Change::Released(self.held.remove(at)));
+                let lease = self.held.remove(at);
+                self.left(&lease.place, now);
+                changes.push(Change::Released(lease));
                 self.reckon(now);
                 Ok(())
             }
@@ -253,24 +293,6 @@ impl Leases {
         summary
     }
 
-    fn decide(&self, ask: &Ask, now: Duration) -> Result<Plan, Denial> {
-        let own = self.held.iter().find(|lease| lease.holder == ask.holder);
-        if own.is_none() && self.held.len() >= LEASES_MAX {
-            return Err(Denial::TooMany { held: self.held.len() });
-        }
-        let site = |(place, memory): (Place, &Memory)| fit::Site {
-            size: self.size(&place, memory),
-            others: self.others_for(ask, &place, memory, now),
-            held: self.held.iter().filter(|it| it.place == place && it.holder != ask.holder).collect(),
-            claims: self.claims.iter().filter(|it| it.place == place && it.holder != ask.holder).collect(),
-            preferred: own.is_some_and(|own| own.place == place),
-            exclusive_over: matches!(place, Place::Gpu(_)).then_some(self.policy.exclusive_over),
-            place,
-        };
-        let sites: Vec<fit::Site<'_>> = self.places(ask.wanted)?.into_iter().map(site).collect();
-        fit::plan(ask, &sites)
-    }
-
     fn grant(&mut self, ask: Ask, place: Place, now: Duration, changes: &mut Vec<Change>) -> Lease {
         let token = self.next_token;
         self.next_token = Token::new(token.get().saturating_add(1));
@@ -285,9 +307,23 @@ impl Leases {
             changes.push(Change::Replaced(former));
         }
         let expires_at = now + ask.ttl.get();
-        let Ask { holder, bytes, priority, ttl, .. } = ask;
-        let lease =
-            Lease { token, holder, bytes, priority, place, ttl, since, expires_at, pids, gives_way_to: None };
+        let Ask { holder, bytes, priority, ttl, worth, anytime, .. } = ask;
+        let (told_at, gives_way_to) = (now, None);
+        let lease = Lease {
+            token,
+            holder,
+            bytes,
+            priority,
+            place,
+            ttl,
+            since,
+            expires_at,
+            pids,
+            worth,
+            told_at,
+            anytime,
+            gives_way_to,
+        };
         self.held.push(lease.clone());
         changes.push(Change::Granted(lease.clone()));
         lease
@@ -318,6 +354,12 @@ impl Leases {
         Some(Change::Draining(lease.clone()))
     }
 
+    fn left(&mut self, place: &Place, now: Duration) {
+        if let Some(returning) = self.returning.get_mut(place) {
+            returning.lease_ended(now);
+        }
+    }
+
     fn absent(&self, token: Token) -> Denial {
         // Tokens below the first belong to earlier runs of the owner, whose leases have ended with them.
         if token < self.next_token { Denial::Ended { token } } else { Denial::Unknown { token } }
@@ -345,63 +387,16 @@ impl Leases {
             Place::Gpu(_) => memory.total.saturating_sub(self.policy.reserve),
         }
     }
-
-    fn share<'a>(&self, lease: &'a Lease, now: Duration) -> Share<'a> {
-        let settled = now.saturating_sub(lease.since) >= self.policy.settle_after;
-        Share { bytes: lease.bytes, pids: &lease.pids, settled }
-    }
-
-    /// What others use, from the last observation and the leases as they are now. Called after each change: a lease that
-    /// ends leaves its memory with the others until an observation shows it free.
-    fn reckon(&mut self, now: Duration) {
-        let mut memories = vec![(Place::System, self.capacity.system.clone())];
-        if let Gpus::Present(devices) = &self.capacity.gpus {
-            memories.extend(devices.iter().map(|d| (Place::Gpu(d.id.clone()), d.memory.clone())));
-        }
-        for (place, memory) in memories {
-            let shares = self.on(&place).map(|lease| self.share(lease, now));
-            let others = others::estimate(&memory, shares, self.others_on(&place));
-            self.others.insert(place, others);
-        }
-    }
-
-    /// What [`Self::reckon`] would find after a grant of `ask`: a holder whose lease was lost acquires anew for memory that
-    /// it has been using all along, and one that outgrew its lease asks for what it has. A lease that shrinks is taken as
-    /// large as it is: what its holder has not given back yet is no reason to refuse.
-    fn others_for(&self, ask: &Ask, place: &Place, memory: &Memory, now: Duration) -> Bytes {
-        let (own, rest): (Vec<&Lease>, Vec<&Lease>) =
-            self.on(place).partition(|lease| lease.holder == ask.holder);
-        let own = own.first().map(|lease| self.share(lease, now));
-        let pids = self.pids_of(&ask.holder, ask.pids.clone());
-        let granted = Share {
-            bytes: own.map_or(ask.bytes, |own| own.bytes.max(ask.bytes)),
-            pids: &pids,
-            settled: own.is_some_and(|own| own.settled),
-        };
-        let shares = rest.into_iter().map(|lease| self.share(lease, now)).chain([granted]);
-        others::estimate(memory, shares, self.others_on(place))
-    }
-
-    /// The processes to count for a holder: those it names, else those it named before. One that another holder has named
-    /// stays that holder's, so that nothing is counted twice.
-    fn pids_of(&self, holder: &Holder, named: Vec<u32>) -> Vec<u32> {
-        if named.is_empty() {
-            let own = self.held.iter().find(|lease| lease.holder == *holder);
-            return own.map(|lease| lease.pids.clone()).unwrap_or_default();
-        }
-        let foreign =
-            |pid: &u32| self.held.iter().any(|lease| lease.holder != *holder && lease.pids.contains(pid));
-        named.into_iter().filter(|pid| !foreign(pid)).collect()
-    }
 }
 
 fn with_wait(denial: Denial, wait: Duration) -> Denial {
     match denial {
-        Denial::NoRoom { asked, place, free, size, leased, others, held, .. } => {
-            Denial::NoRoom { asked, place, free, size, leased, others, held, retry_after: Some(wait) }
+        Denial::NoRoom { asked, place, free, size, leased, others, held, cheapest, .. } => {
+            let retry_after = Some(wait);
+            Denial::NoRoom { asked, place, free, size, leased, others, held, cheapest, retry_after }
         }
-        Denial::Exclusive { asked, place, exclusive_over, held, .. } => {
-            Denial::Exclusive { asked, place, exclusive_over, held, retry_after: Some(wait) }
+        Denial::Exclusive { asked, place, exclusive_over, held, cheapest, .. } => {
+            Denial::Exclusive { asked, place, exclusive_over, held, cheapest, retry_after: Some(wait) }
         }
         other => other,
     }

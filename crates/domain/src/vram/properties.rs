@@ -9,18 +9,26 @@ const RESERVE: u64 = 457;
 
 #[derive(Debug, Clone)]
 enum Event {
-    Acquire { holder: u8, mib: u64, priority: usize, ttl_ms: u64, system: bool, pids: Vec<u32> },
+    Acquire { holder: u8, mib: u64, priority: usize, ttl_ms: u64, system: bool, pids: Vec<u32>, worth: Worth },
     Renew { nth: usize, wrong: bool, pids: Vec<u32> },
     Release { nth: usize, wrong: bool },
     Observe { used: [u64; 3], game: bool, lost: bool },
     Wait { ms: u64 },
 }
 
+fn worth() -> impl Strategy<Value = Worth> {
+    let seconds = |most: u64| prop::option::of((0..most).prop_map(Duration::from_secs));
+    (seconds(60), seconds(600), prop::option::of(0_u16..1_000), prop::bool::weighted(0.1))
+        .prop_map(|(reload, idle, use_permille, pinned)| Worth { reload, idle, use_permille, pinned })
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let pids = || prop::collection::vec(1_u32..6, 0..2);
     prop_oneof![
-        4 => (0_u8..6, 1_u64..26_000, 0_usize..5, 500_u64..9_000, any::<bool>(), pids()).prop_map(
-            |(holder, mib, priority, ttl_ms, system, pids)| Event::Acquire { holder, mib, priority, ttl_ms, system, pids }
+        4 => (0_u8..6, 1_u64..26_000, 0_usize..5, 500_u64..9_000, any::<bool>(), pids(), worth()).prop_map(
+            |(holder, mib, priority, ttl_ms, system, pids, worth)| {
+                Event::Acquire { holder, mib, priority, ttl_ms, system, pids, worth }
+            }
         ),
         3 => (0_usize..12, prop::bool::weighted(0.1), pids())
             .prop_map(|(nth, wrong, pids)| Event::Renew { nth, wrong, pids }),
@@ -95,7 +103,7 @@ impl World {
     fn step(&mut self, event: &Event) -> Seen {
         let now = self.now;
         match event.clone() {
-            Event::Acquire { holder, mib, priority, ttl_ms, system, pids } => {
+            Event::Acquire { holder, mib, priority, ttl_ms, system, pids, worth } => {
                 let answer = self.leases.acquire(
                     Ask {
                         holder: Holder::new(format!("h{holder}")).unwrap(),
@@ -104,6 +112,8 @@ impl World {
                         ttl: Ttl::new(Duration::from_millis(ttl_ms)).unwrap(),
                         wanted: if system { Wanted::System } else { Wanted::Gpu },
                         pids,
+                        worth,
+                        anytime: false,
                     },
                     now,
                 );
@@ -112,7 +122,7 @@ impl World {
             }
             Event::Renew { nth, wrong, pids } => {
                 let token = self.token(nth);
-                let answer = self.leases.renew(token, fence(token, wrong), pids, now);
+                let answer = self.leases.renew(token, fence(token, wrong), Told { pids, worth: None }, now);
                 Seen::Lease(answer.result, answer.changes)
             }
             Event::Release { nth, wrong } => {
@@ -213,7 +223,7 @@ proptest! {
             }));
             for token in &ended {
                 let mut copy = world.leases.clone();
-                prop_assert_eq!(copy.renew(*token, *token, Vec::new(), world.now).result, Err(Denial::Ended { token: *token }));
+                prop_assert_eq!(copy.renew(*token, *token, Told::default(), world.now).result, Err(Denial::Ended { token: *token }));
                 let mut copy = world.leases.clone();
                 prop_assert_eq!(copy.release(*token, *token, world.now).result, Ok(()));
                 prop_assert_eq!(&copy, &world.leases);

@@ -1,6 +1,8 @@
 use super::*;
 use crate::fault::{Code, Fault};
 
+mod giving_way;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn gib(count: u64) -> Bytes {
@@ -24,7 +26,7 @@ fn machine(devices: Vec<Device>) -> Capacity {
 
 /// One GiB of reserve keeps the sums readable.
 fn policy() -> Policy {
-    Policy { reserve: gib(1), exclusive_over: gib(10), settle_after: at(60) }
+    Policy { reserve: gib(1), exclusive_over: gib(10), ..Policy::default() }
 }
 
 fn leases(devices: Vec<Device>) -> Leases {
@@ -39,7 +41,13 @@ fn ask(holder: &str, bytes: Bytes, priority: Priority) -> Ask {
         ttl: Ttl::default(),
         wanted: Wanted::Gpu,
         pids: Vec::new(),
+        worth: Worth::default(),
+        anytime: false,
     }
+}
+
+fn named(pids: Vec<u32>) -> Told {
+    Told { pids, worth: None }
 }
 
 fn inference(holder: &str, bytes: Bytes) -> Ask {
@@ -74,6 +82,7 @@ fn a_denial_says_how_much_was_asked_what_is_free_and_who_holds_the_rest() {
         leased: gib(4),
         others: gib(3),
         held,
+        cheapest: Box::new([Holder::new("a").unwrap()]),
         retry_after: None,
     };
     assert_eq!(denial, expected);
@@ -107,9 +116,9 @@ fn a_large_lease_has_its_gpu_to_itself() {
 fn a_lease_ends_when_nobody_renews_it_and_is_not_renewed_afterwards() {
     let mut leases = leases(vec![gpu(0, gib(12), gib(0), &[])]);
     let lease = leases.acquire(inference("a", gib(4)), at(0)).result.unwrap();
-    let renewed = leases.renew(lease.token, lease.token, Vec::new(), at(2)).result.unwrap();
+    let renewed = leases.renew(lease.token, lease.token, Told::default(), at(2)).result.unwrap();
     assert_eq!(renewed.expires_at, at(5));
-    let answer = leases.renew(lease.token, lease.token, Vec::new(), at(5));
+    let answer = leases.renew(lease.token, lease.token, Told::default(), at(5));
     assert_eq!(answer.result, Err(Denial::Ended { token: lease.token }));
     assert!(matches!(answer.changes.as_slice(), [Change::Expired(ended)] if ended.token == lease.token));
     assert!(leases.held().is_empty());
@@ -140,7 +149,7 @@ fn a_holders_next_lease_replaces_the_one_it_has() {
     assert_eq!((first.place, grown.place.clone()), (place(1), place(0)));
     assert!(grown.token > first.token);
     assert_eq!(leases.held().len(), 1);
-    let denial = leases.renew(first.token, first.token, Vec::new(), at(1)).result.unwrap_err();
+    let denial = leases.renew(first.token, first.token, Told::default(), at(1)).result.unwrap_err();
     assert_eq!(denial, Denial::Ended { token: first.token });
     // Shrunk, it stays where its memory is, although the other device would fit better.
     let shrunk = leases.acquire(inference("a", gib(9)), at(2)).result.unwrap();
@@ -163,9 +172,9 @@ fn weaker_leases_drain_for_a_stronger_ask_and_the_room_is_kept_for_it() {
     assert_eq!(wait, at(2), "the training lease was granted at 0 for 3 seconds");
     assert!(matches!(answer.changes.as_slice(), [Change::Draining(lease)] if lease.token == training.token));
 
-    let denial = leases.renew(training.token, training.token, Vec::new(), at(2)).result.unwrap_err();
+    let denial = leases.renew(training.token, training.token, Told::default(), at(2)).result.unwrap_err();
     assert!(matches!(denial, Denial::Draining { ref to, .. } if to == "chat"), "{denial:?}");
-    leases.renew(speech.token, speech.token, Vec::new(), at(2)).result.unwrap();
+    leases.renew(speech.token, speech.token, Told::default(), at(2)).result.unwrap();
 
     // The trainer obeys and comes back at once: the room is no longer its.
     leases.release(training.token, training.token, at(2)).result.unwrap();
@@ -230,7 +239,7 @@ fn a_lost_gpu_denies_new_leases_and_keeps_those_that_are_held() {
     leases.observe(lost, at(1));
     let denial = leases.acquire(inference("b", gib(1)), at(1)).result.unwrap_err();
     assert_eq!(denial, Denial::GpuLost { reason: "fell off".to_owned() });
-    leases.renew(lease.token, lease.token, Vec::new(), at(2)).result.unwrap();
+    leases.renew(lease.token, lease.token, Told::default(), at(2)).result.unwrap();
     let system = Ask { wanted: Wanted::System, ..inference("c", gib(1)) };
     leases.acquire(system, at(2)).result.unwrap();
     leases.observe(machine(vec![gpu(0, gib(12), gib(0), &[])]), at(3));
@@ -268,7 +277,7 @@ fn a_foreign_program_that_ends_beside_a_settled_lease_is_seen_to_end() {
     let lease = leases.acquire(inference("a", gib(8)), at(0)).result.unwrap();
     for second in 1..=61 {
         leases.observe(machine(vec![gpu(0, gib(24), gib(20), &[])]), at(second));
-        leases.renew(lease.token, lease.token, Vec::new(), at(second)).result.unwrap();
+        leases.renew(lease.token, lease.token, Told::default(), at(second)).result.unwrap();
     }
     leases.observe(machine(vec![gpu(0, gib(24), gib(8), &[])]), at(62));
     assert_eq!(leases.others_on(&place(0)), Bytes::ZERO);
@@ -279,7 +288,7 @@ fn a_holder_that_names_its_process_is_counted_exactly() {
     let mut leases = leases(vec![gpu(0, gib(24), gib(12), &[(9, gib(12))])]);
     let lease = leases.acquire(inference("a", gib(8)), at(0)).result.unwrap();
     let loaded = vec![gpu(0, gib(24), gib(21), &[(9, gib(12)), (10, gib(9))])];
-    leases.renew(lease.token, lease.token, vec![10], at(1)).result.unwrap();
+    leases.renew(lease.token, lease.token, named(vec![10]), at(1)).result.unwrap();
     leases.observe(machine(loaded), at(1));
     assert_eq!(leases.others_on(&place(0)), gib(13), "one GiB beyond the lease counts as foreign");
     // The holder asks for what it really has.
@@ -334,8 +343,8 @@ fn the_weakest_lease_drains_when_other_programs_take_its_room() {
     let image = leases.acquire(ask("image", gib(8), Priority::Image), at(0)).result.unwrap();
     let chat = leases.acquire(Ask { pids: vec![10], ..inference("chat", gib(8)) }, at(0)).result.unwrap();
     let game = machine(vec![gpu(0, gib(24), gib(20), &[(10, gib(8)), (9, gib(12))])]);
-    leases.renew(image.token, image.token, vec![11], at(1)).result.unwrap();
-    leases.renew(chat.token, chat.token, Vec::new(), at(1)).result.unwrap();
+    leases.renew(image.token, image.token, named(vec![11]), at(1)).result.unwrap();
+    leases.renew(chat.token, chat.token, Told::default(), at(1)).result.unwrap();
     let changes = leases.observe(game.clone(), at(1));
     assert!(changes.is_empty(), "the image lease may be what fills the card: {changes:?}");
     let game = machine(vec![gpu(0, gib(24), gib(23), &[(10, gib(8)), (11, gib(3)), (9, gib(12))])]);
@@ -345,7 +354,7 @@ fn the_weakest_lease_drains_when_other_programs_take_its_room() {
         "{changes:?}"
     );
     assert!(leases.observe(game, at(2)).is_empty(), "it drains once");
-    leases.renew(chat.token, chat.token, Vec::new(), at(3)).result.unwrap();
+    leases.renew(chat.token, chat.token, Told::default(), at(3)).result.unwrap();
 }
 
 #[test]
@@ -355,11 +364,11 @@ fn leases_of_an_earlier_run_live_on_for_their_time_to_live() {
     let loaded = machine(vec![gpu(0, gib(12), gib(8), &[])]);
     let mut after = Leases::new(policy(), loaded, Token::new(5_000), before.held().to_vec(), Duration::ZERO);
     assert_eq!(after.others_on(&place(0)), Bytes::ZERO);
-    after.renew(lease.token, lease.token, Vec::new(), at(2)).result.unwrap();
+    after.renew(lease.token, lease.token, Told::default(), at(2)).result.unwrap();
     let fresh = after.acquire(inference("b", gib(2)), at(2)).result.unwrap();
     assert!(fresh.token > lease.token);
     let older = Token::new(3);
-    let denial = after.renew(older, older, Vec::new(), at(2)).result.unwrap_err();
+    let denial = after.renew(older, older, Told::default(), at(2)).result.unwrap_err();
     assert_eq!(denial, Denial::Ended { token: older });
 }
 

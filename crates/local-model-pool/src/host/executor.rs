@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use domain::fault::{Code, Fault, Origin};
 use domain::id::NodeId;
 use domain::inference::{Embed, Request};
+use domain::tokens;
 use wire::v1;
 
 use super::answer::{self, Deltas};
 use super::convert;
+use super::energy::EnergyMeter;
 use super::report::Reports;
 use crate::engine::{self, Engine, Piece};
 use crate::protocol::{Event, Finished, Operation};
@@ -30,6 +32,7 @@ pub(super) struct EngineExecutor {
     machine: NodeId,
     clock: Clock,
     reports: Reports,
+    energy: EnergyMeter,
 }
 
 impl EngineExecutor {
@@ -39,8 +42,9 @@ impl EngineExecutor {
         machine: NodeId,
         clock: Clock,
         reports: Reports,
+        energy: EnergyMeter,
     ) -> Self {
-        Self { engine, model, machine, clock, reports }
+        Self { engine, model, machine, clock, reports, energy }
     }
 
     fn now(&self) -> OffsetDateTime {
@@ -69,6 +73,8 @@ impl EngineExecutor {
         frames: &Frames,
     ) -> Result<(v1::End, Option<Duration>), Fault> {
         frames.phase("prefill", 0);
+        let prompt = request.messages.iter().map(|message| tokens::of_text(&message.content)).sum();
+        let energy = self.energy.begin(prompt);
         let mut generation = self.engine.generate(request).await?;
         let (mut deltas, mut unsent) = (Deltas::default(), Piece::default());
         let mut begun = false;
@@ -76,6 +82,7 @@ impl EngineExecutor {
             if !std::mem::replace(&mut begun, true) {
                 frames.phase("generating", 0);
             }
+            energy.computed(1);
             if streams {
                 frames.delta(deltas.item(piece)).await?;
             } else {
@@ -86,7 +93,10 @@ impl EngineExecutor {
         unsent.add(finished.rest);
         let items = if unsent.is_empty() { vec![] } else { vec![deltas.item(unsent)] };
         let first_token = finished.time_to_first_token;
+        let (energy_millijoules, energy_estimated) = energy.end();
         let end = v1::End {
+            energy_millijoules,
+            energy_estimated,
             finish_reason: answer::finish_reason(finished.finish).into(),
             usage: Some(answer::usage(finished.usage)),
             time_to_first_token_ms: first_token.map_or(0, milliseconds),
@@ -108,12 +118,16 @@ impl EngineExecutor {
             return Err(Fault::new(Code::Unsupported, Origin::Caller, false, text).in_field("dimensions"));
         }
         let started = Instant::now();
+        let energy = self.energy.begin(request.inputs.iter().map(|input| tokens::of_text(input)).sum());
         let embedded = self.engine.embed(request.inputs, cancel).await?;
+        let (energy_millijoules, energy_estimated) = energy.end();
         let embeddings = embedded.vectors.into_iter().map(|values| v1::Embedding { values }).collect();
         Ok(v1::End {
             finish_reason: v1::FinishReason::Stop.into(),
             usage: Some(v1::TokenUsage { input: embedded.input.get(), ..v1::TokenUsage::default() }),
             embeddings: Some(v1::Embeddings { embeddings }),
+            energy_millijoules,
+            energy_estimated,
             ..self.end(deployment, started.elapsed())
         })
     }

@@ -232,6 +232,9 @@ impl Batch<'_> {
             provider_request_id: completion.provider_request_id,
             extra_json: completion.extra_json,
             transcript: None,
+            // Computed elsewhere.
+            energy_millijoules: 0,
+            energy_estimated: false,
         }
     }
 

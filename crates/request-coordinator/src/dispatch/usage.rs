@@ -80,6 +80,8 @@ pub(super) fn ended(
         cost_picodollars: end.cost_picodollars,
         time_to_first_token_ms: end.time_to_first_token_ms,
         provider_request_id: end.provider_request_id.clone(),
+        energy_millijoules: end.energy_millijoules,
+        energy_estimated: end.energy_estimated,
         ..placed(coordinator, step, progress)
     }
 }
@@ -113,6 +115,8 @@ pub(super) fn failed(
         usage,
         cost_picodollars: cost,
         time_to_first_token_ms: progress.first_token.map_or(0, millis),
+        energy_millijoules: end.map_or(0, |end| end.energy_millijoules),
+        energy_estimated: end.is_some_and(|end| end.energy_estimated),
         ..placed(coordinator, step, progress)
     }
 }

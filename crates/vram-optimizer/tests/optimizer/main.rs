@@ -2,7 +2,7 @@
 
 // Marked as tests, so that the lints of tests hold for their helpers too.
 #[cfg(test)]
-mod card;
+mod giving_way;
 #[cfg(test)]
 mod nvml;
 #[cfg(test)]

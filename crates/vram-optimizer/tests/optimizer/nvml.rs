@@ -4,7 +4,7 @@ use domain::{
 };
 use vram_optimizer::gpus::{Gpu, GpuError, Gpus, nvml::NvmlGpus};
 
-use crate::card::{Card, IDLE};
+use e2e::nvml::{Card, IDLE};
 
 const OTHER: &str = "Card B;GPU-bbbb;8192;100;0;0;30;10000;;";
 

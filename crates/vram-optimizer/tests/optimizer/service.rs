@@ -3,7 +3,7 @@ use std::{path::PathBuf, time::Duration};
 use bus::{Bus, Incoming};
 use futures::{Stream, StreamExt};
 use prost::Message as _;
-use service_runtime::Process;
+use service_runtime::{Clock, Process};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vram_optimizer::{Raw, Settings};
@@ -12,7 +12,7 @@ use wire::{
     v1::{self, LeasePriority, lease_reply::Result as Outcome, lease_request::Action},
 };
 
-use crate::card::{Card, IDLE};
+use e2e::nvml::{Card, IDLE};
 
 const MIB: u64 = 1 << 20;
 /// Far beyond what anything here takes; a test that hangs ends.
@@ -21,20 +21,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A card on which a game uses 12 GiB.
 const GAME: &str = "Card A;GPU-aaaa;24576;12864;99;50;70;300000;;4711=12288";
 
-struct Machine {
+pub(crate) struct Machine {
     nats: e2e::Nats,
-    bus: Bus,
+    pub(crate) bus: Bus,
     data: tempfile::TempDir,
     beats: Box<dyn Stream<Item = Incoming> + Send + Unpin>,
 }
 
-struct Running {
+pub(crate) struct Running {
     process: Process,
     tasks: JoinSet<anyhow::Result<()>>,
 }
 
 impl Machine {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let nats = e2e::Nats::start().await.unwrap();
         let settings = bus::Settings { url: nats.url(), ..bus::Settings::default() };
         let bus = Bus::connect(&settings, "test", "test", "mainpc", &CancellationToken::new()).await.unwrap();
@@ -42,8 +42,15 @@ impl Machine {
         Self { nats, bus, data: tempfile::tempdir().unwrap(), beats }
     }
 
-    async fn start(&mut self, nvml_library: PathBuf) -> Running {
-        let process = Process::for_tests(service::VRAM_OPTIMIZER, "mainpc", self.data.path());
+    pub(crate) async fn start(&mut self, nvml_library: PathBuf) -> Running {
+        let raw = Raw { off_peak: String::new(), return_after_s: 0, ..Raw::default() };
+        self.start_with(nvml_library, raw, Clock::system()).await
+    }
+
+    /// As [`Self::start`], with these settings and this clock.
+    pub(crate) async fn start_with(&mut self, nvml_library: PathBuf, raw: Raw, clock: Clock) -> Running {
+        let mut process = Process::for_tests(service::VRAM_OPTIMIZER, "mainpc", self.data.path());
+        process.clock = clock;
         let settings = Settings {
             bus: bus::Settings { url: self.nats.url(), ..bus::Settings::default() },
             own: Raw {
@@ -51,7 +58,7 @@ impl Machine {
                 nvml_library: Some(nvml_library),
                 sample_interval_ms: 100,
                 reserve_mib: 1_000,
-                ..Raw::default()
+                ..raw
             },
         };
         let mut tasks = JoinSet::new();
@@ -62,7 +69,10 @@ impl Machine {
     }
 
     /// Waits for a heartbeat that `wanted` accepts.
-    async fn beat(&mut self, wanted: impl Fn(&v1::ServiceHeartbeat) -> bool) -> v1::ServiceHeartbeat {
+    pub(crate) async fn beat(
+        &mut self,
+        wanted: impl Fn(&v1::ServiceHeartbeat) -> bool,
+    ) -> v1::ServiceHeartbeat {
         let waiting = async {
             loop {
                 let beat = self.beats.next().await.unwrap();
@@ -76,31 +86,35 @@ impl Machine {
     }
 
     /// Waits until the machine's resources are as `wanted`.
-    async fn resources(&mut self, wanted: impl Fn(&v1::NodeResources) -> bool) -> v1::NodeResources {
+    pub(crate) async fn resources(
+        &mut self,
+        wanted: impl Fn(&v1::NodeResources) -> bool,
+    ) -> v1::NodeResources {
         let beat = self.beat(|beat| beat.resources.as_ref().is_some_and(&wanted)).await;
         beat.resources.unwrap()
     }
 
-    async fn call(&self, action: Action) -> Outcome {
+    pub(crate) async fn call(&self, action: Action) -> Outcome {
         let subject = LeaseCall(self.bus.machine().clone());
         let request = v1::LeaseRequest { action: Some(action) };
         self.bus.call_within(&subject, &request, PATIENCE).await.unwrap().result.unwrap()
     }
 
-    async fn acquire(&self, acquire: v1::LeaseAcquire) -> Result<v1::Lease, v1::Error> {
+    pub(crate) async fn acquire(&self, acquire: v1::LeaseAcquire) -> Result<v1::Lease, v1::Error> {
         lease(self.call(Action::Acquire(acquire)).await)
     }
 
-    async fn renew(&self, held: &v1::Lease) -> Result<v1::Lease, v1::Error> {
+    pub(crate) async fn renew(&self, held: &v1::Lease) -> Result<v1::Lease, v1::Error> {
         let renew = v1::LeaseRenew {
             lease_id: held.lease_id.clone(),
             fencing_token: held.fencing_token,
             pids: Vec::new(),
+            worth: None,
         };
         lease(self.call(Action::Renew(renew)).await)
     }
 
-    async fn release(&self, held: &v1::Lease) -> v1::LeaseList {
+    pub(crate) async fn release(&self, held: &v1::Lease) -> v1::LeaseList {
         let release = v1::LeaseRelease { lease_id: held.lease_id.clone(), fencing_token: held.fencing_token };
         list(self.call(Action::Release(release)).await)
     }
@@ -111,7 +125,7 @@ impl Machine {
 }
 
 impl Running {
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.process.shutdown.request();
         let ended = tokio::time::timeout(PATIENCE, self.tasks.join_next()).await.unwrap();
         ended.unwrap().unwrap().unwrap();
@@ -135,7 +149,7 @@ fn list(outcome: Outcome) -> v1::LeaseList {
 }
 
 /// Held for as long as a lease can be, so that only tests of renewal depend on time.
-fn ask(holder: &str, mib: u64, priority: LeasePriority) -> v1::LeaseAcquire {
+pub(crate) fn ask(holder: &str, mib: u64, priority: LeasePriority) -> v1::LeaseAcquire {
     v1::LeaseAcquire {
         holder: holder.to_owned(),
         bytes: mib * MIB,
@@ -143,10 +157,12 @@ fn ask(holder: &str, mib: u64, priority: LeasePriority) -> v1::LeaseAcquire {
         ttl_ms: 60_000,
         gpu: true,
         pids: Vec::new(),
+        worth: None,
+        anytime: false,
     }
 }
 
-fn inference(holder: &str, mib: u64) -> v1::LeaseAcquire {
+pub(crate) fn inference(holder: &str, mib: u64) -> v1::LeaseAcquire {
     ask(holder, mib, LeasePriority::Inference)
 }
 
@@ -333,6 +349,7 @@ async fn leases_outlive_a_restart_of_the_bus() {
         lease_id: held.lease_id.clone(),
         fencing_token: held.fencing_token,
         pids: Vec::new(),
+        worth: None,
     });
     let renewed = e2e::wait::until("an answer after the restart", PATIENCE, async || {
         let request = v1::LeaseRequest { action: Some(renew.clone()) };

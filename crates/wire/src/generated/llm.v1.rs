@@ -984,6 +984,12 @@ pub struct End {
     /// Of a transcription in the verbose or diarized format.
     #[prost(message, optional, tag = "17")]
     pub transcript: ::core::option::Option<Transcript>,
+    /// Energy that this machine used for the request, millijoules; 0 = unknown, or not this machine's.
+    #[prost(uint64, tag = "18")]
+    pub energy_millijoules: u64,
+    /// It was estimated (from the time of the processor), not integrated from a measured power.
+    #[prost(bool, tag = "19")]
+    pub energy_estimated: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReplyFrame {
@@ -1740,6 +1746,12 @@ pub struct UsageEvent {
     /// The budget reservation that this event settles; empty when nothing was set aside.
     #[prost(string, tag = "30")]
     pub reservation_id: ::prost::alloc::string::String,
+    /// Energy that the machine used for the attempt, millijoules; 0 = unknown, or computed elsewhere.
+    #[prost(uint64, tag = "31")]
+    pub energy_millijoules: u64,
+    /// It was estimated (from the time of the processor), not integrated from a measured power.
+    #[prost(bool, tag = "32")]
+    pub energy_estimated: bool,
 }
 /// What a publish carries: events that ended together travel together.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1823,6 +1835,23 @@ impl Method {
         }
     }
 }
+/// What ending a lease would cost its holder. Of leases that are equally strong the one with the least
+/// `reload time x likelihood of use` gives way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseWorth {
+    /// How long it would load, milliseconds; 0 = unknown, estimated from its size.
+    #[prost(uint64, tag = "1")]
+    pub reload_ms: u64,
+    /// Since when nobody has used it, milliseconds; 0 = in use. A lease that was idle for a minute gives way to equals too.
+    #[prost(uint64, tag = "2")]
+    pub idle_ms: u64,
+    /// Likelihood of a use within five minutes, 1 to 1,000 thousandths; 0 = unknown, estimated from `idle_ms`.
+    #[prost(uint32, tag = "3")]
+    pub use_permille: u32,
+    /// Gives way to no other lease; to programs without a lease the last of all.
+    #[prost(bool, tag = "4")]
+    pub pinned: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseAcquire {
     /// Who holds it, for example `local-model-pool-<instance>/<model>`. 1 to 128 characters. A holder has one lease: its next
@@ -1844,6 +1873,12 @@ pub struct LeaseAcquire {
     /// instead of being estimated.
     #[prost(uint32, repeated, tag = "6")]
     pub pids: ::prost::alloc::vec::Vec<u32>,
+    /// Unset = in use, its reload estimated from its size.
+    #[prost(message, optional, tag = "7")]
+    pub worth: ::core::option::Option<LeaseWorth>,
+    /// Training and image leases are granted in the off-peak window only, unless this is true.
+    #[prost(bool, tag = "8")]
+    pub anytime: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseRenew {
@@ -1854,6 +1889,9 @@ pub struct LeaseRenew {
     /// As in LeaseAcquire; empty = as before.
     #[prost(uint32, repeated, tag = "3")]
     pub pids: ::prost::alloc::vec::Vec<u32>,
+    /// As in LeaseAcquire; unset = as before. Tell it when it changes.
+    #[prost(message, optional, tag = "4")]
+    pub worth: ::core::option::Option<LeaseWorth>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseRelease {
@@ -1901,6 +1939,12 @@ pub struct Lease {
     /// GPU index; unset = system memory.
     #[prost(uint32, optional, tag = "7")]
     pub gpu_index: ::core::option::Option<u32>,
+    /// To whom it gives way; empty while it may be renewed.
+    #[prost(string, tag = "8")]
+    pub gives_way_to: ::prost::alloc::string::String,
+    /// As its holder told last.
+    #[prost(message, optional, tag = "9")]
+    pub worth: ::core::option::Option<LeaseWorth>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LeaseList {
@@ -1913,6 +1957,14 @@ pub struct LeaseList {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LeaseReply {
+    /// With an error of an acquire that does not fit now: the holders whose leases would have to end for it, the set that is
+    /// cheapest to load again; none is stronger than the ask or pinned. Where one of them is the asker's own, it can end it and
+    /// ask again. Empty where no such set would do.
+    #[prost(string, repeated, tag = "4")]
+    pub cheapest: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// With the same error: how much more would have to be free, bytes; 0 where that is not what is wrong.
+    #[prost(uint64, tag = "5")]
+    pub missing_bytes: u64,
     #[prost(oneof = "lease_reply::Result", tags = "1, 2, 3")]
     pub result: ::core::option::Option<lease_reply::Result>,
 }

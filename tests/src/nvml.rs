@@ -1,5 +1,12 @@
 //! A machine's NVML for one test: a copy of the stand-in library and the file that describes its GPUs.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a machine that cannot be described ends the test that wanted it"
+)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,7 +15,7 @@ use std::{
 };
 
 /// An idle card of 24 GiB.
-pub(crate) const IDLE: &str = "Card A;GPU-aaaa;24576;576;3;1;41;25500;;";
+pub const IDLE: &str = "Card A;GPU-aaaa;24576;576;3;1;41;25500;;";
 
 /// Builds the library once; cargo says where it lies.
 fn library() -> &'static Path {
@@ -32,34 +39,41 @@ fn library() -> &'static Path {
     })
 }
 
-pub(crate) struct Card {
+/// A machine's NVML. Dropped, its folder goes too.
+pub struct Card {
     folder: tempfile::TempDir,
 }
 
 impl Card {
-    pub(crate) fn new(devices: &str) -> Self {
+    /// A machine with these devices, as `tests/nvml-stub` describes them.
+    #[must_use]
+    pub fn new(devices: &str) -> Self {
         let card = Self { folder: tempfile::tempdir().unwrap() };
         card.describe(devices);
         card.install();
         card
     }
 
-    pub(crate) fn library(&self) -> PathBuf {
+    /// The library, for `nvml_library`.
+    #[must_use]
+    pub fn library(&self) -> PathBuf {
         self.folder.path().join("libnvidia-ml.so.1")
     }
 
     /// Changes the machine while it runs. A reader sees the old file or the new one.
-    pub(crate) fn describe(&self, devices: &str) {
+    pub fn describe(&self, devices: &str) {
         let fresh = self.folder.path().join("fresh");
         fs::write(&fresh, devices).unwrap();
         fs::rename(fresh, self.folder.path().join("libnvidia-ml.so.1.devices")).unwrap();
     }
 
-    pub(crate) fn install(&self) {
+    /// Puts the library into its place.
+    pub fn install(&self) {
         fs::copy(library(), self.library()).unwrap();
     }
 
-    pub(crate) fn uninstall(&self) {
+    /// Takes the driver away.
+    pub fn uninstall(&self) {
         fs::remove_file(self.library()).unwrap();
     }
 }
