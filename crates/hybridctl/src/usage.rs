@@ -15,7 +15,7 @@ use service_runtime::Clock;
 use crate::output::Output;
 use crate::table::Table;
 use crate::target::{System, Target};
-use ledger::{Ended, Group, Named, Request, Summary};
+use ledger::{Ended, Energy, Group, Named, Request, Summary};
 
 /// A hub that is there takes a connection within this.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -125,10 +125,34 @@ fn summary_lines(summary: Summary, by: By) -> Vec<String> {
         times::text(summary.from_unix_ms),
         times::text(summary.to_unix_ms)
     ));
+    lines.extend(summary.energy.as_ref().and_then(electricity));
     if summary.ledger.missing_events > 0 {
         lines.push(format!("the ledger still misses {} events", summary.ledger.missing_events));
     }
     lines
+}
+
+/// What local requests took, in watt-hours; none where they took nothing.
+fn electricity(energy: &Energy) -> Option<String> {
+    let estimated = match energy.estimated_millijoules {
+        0 => String::new(),
+        part if part == energy.millijoules => ", estimated".to_owned(),
+        part => format!(", {} of them estimated", watt_hours(part)),
+    };
+    let cost = Money::picodollars(energy.cost_picodollars);
+    (energy.millijoules > 0).then(|| {
+        let used = watt_hours(energy.millijoules);
+        format!(
+            "electricity of local requests: {used} Wh{estimated}, {cost} at ${} a kWh",
+            energy.per_kwh_dollars
+        )
+    })
+}
+
+/// Three digits after the point.
+fn watt_hours(millijoules: i64) -> String {
+    let thousandths = (millijoules.saturating_add(1_800)) / 3_600;
+    format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000)
 }
 
 /// The ledger spells tiers as identifiers, everything else with hyphens.
@@ -161,6 +185,7 @@ fn request_lines(request: Request) -> Vec<String> {
         "cost>",
         "first token>",
         "took>",
+        "energy>",
     ]);
     let mut decision = String::new();
     for attempt in request.attempts {
@@ -178,6 +203,15 @@ fn request_lines(request: Request) -> Vec<String> {
             Money::picodollars(attempt.cost_picodollars).to_string(),
             format!("{} ms", attempt.time_to_first_token_ms),
             format!("{} ms", attempt.duration_ms),
+            match attempt.energy_millijoules {
+                0 => String::new(),
+                joules => format!(
+                    "{}{}.{:03} J",
+                    if attempt.energy_estimated { "~" } else { "" },
+                    joules / 1_000,
+                    joules % 1_000
+                ),
+            },
         ]);
         decision = attempt.decision;
     }

@@ -110,8 +110,14 @@ async fn serve(
             Ok(())
         }
     });
-    let executor =
-        EngineExecutor::new(engine.clone(), model.clone(), bus.machine().clone(), clock, reports.clone(), energy);
+    let executor = EngineExecutor::new(
+        engine.clone(),
+        model.clone(),
+        bus.machine().clone(),
+        clock,
+        reports.clone(),
+        energy,
+    );
     let announce = || reports.send(Event::Ready(ready));
     let slots = facts.slots as usize;
     let served =

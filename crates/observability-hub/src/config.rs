@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
+use domain::units::Money;
 use serde::{Deserialize, Serialize};
 use service_runtime::Secret;
 
@@ -58,6 +59,8 @@ pub struct Raw {
     pub write_token: Option<Secret>,
     /// Pages that are fed live at once. 1 to 1,000.
     pub live_clients_max: u32,
+    /// Price of a kilowatt-hour, dollars, as in `0.30`: what the energy of local requests costs.
+    pub electricity_per_kwh: String,
 }
 
 impl Default for Raw {
@@ -74,6 +77,7 @@ impl Default for Raw {
             read_token: None,
             write_token: None,
             live_clients_max: 32,
+            electricity_per_kwh: "0.30".to_owned(),
         }
     }
 }
@@ -95,6 +99,8 @@ pub struct Config {
     pub write_token: Option<Secret>,
     /// See [`Raw::live_clients_max`].
     pub live_clients_max: usize,
+    /// See [`Raw::electricity_per_kwh`].
+    pub electricity_per_kwh: Money,
 }
 
 /// A value that is not allowed.
@@ -129,6 +135,13 @@ impl TryFrom<Raw> for Config {
                 expected: "at least 134217728 bytes",
             });
         }
+        let Ok(electricity_per_kwh) = raw.electricity_per_kwh.parse() else {
+            return Err(InvalidConfig {
+                field: "electricity_per_kwh",
+                value: format!("{:?}", raw.electricity_per_kwh),
+                expected: "dollars as in 0.30",
+            });
+        };
         let retention_ms = i64::from(hours) * HOUR_MS;
         Ok(Self {
             admin_listen: raw.admin_listen,
@@ -147,6 +160,7 @@ impl TryFrom<Raw> for Config {
             read_token: raw.read_token,
             write_token: raw.write_token,
             live_clients_max: clients as usize,
+            electricity_per_kwh,
         })
     }
 }

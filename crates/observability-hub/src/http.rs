@@ -9,6 +9,7 @@ use axum::{
     Router, middleware,
     routing::{get, post},
 };
+use domain::units::Money;
 use service_runtime::Clock;
 
 pub mod access;
@@ -41,6 +42,8 @@ pub struct App {
     pub write_limits: remote_write::Limits,
     /// Which hub this is.
     pub role: Role,
+    /// What a kilowatt-hour costs.
+    pub electricity_per_kwh: Money,
 }
 
 /// The routes, for [`service_runtime::Process::serve_admin`].

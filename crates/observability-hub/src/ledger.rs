@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub mod attempt;
 mod counters;
+mod energy;
 mod query;
 mod readers;
 mod schema;
@@ -23,6 +24,7 @@ mod write;
 pub use self::{
     attempt::{Attempt, InvalidEvent, TokenCounts},
     counters::{Counters, PlacementKey, Sums},
+    energy::Energy,
     query::{Cursor, Group, Range, Summary},
     write::{Batch, DeadLetter, Recorded},
 };

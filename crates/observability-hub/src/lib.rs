@@ -72,11 +72,12 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         meters: WriteMeters::new(&meter),
         write_limits: config.metrics.request,
         role: config.role,
+        electricity_per_kwh: config.electricity_per_kwh,
     };
     process.serve_admin(config.admin_listen, http::router(app)).await?;
     let (feed, clock) = (ledger.clone(), process.clock.clone());
     process.tasks.spawn("live", async move {
-        live.run(feed, clock, config.role).await;
+        live.run(feed, clock, config.role, config.electricity_per_kwh).await;
         Ok(())
     });
     let (clock, swept) = (process.clock.clone(), stop.clone());

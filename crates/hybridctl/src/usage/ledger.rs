@@ -12,7 +12,17 @@ pub(super) struct Summary {
     pub(super) by_model: Vec<Named>,
     pub(super) by_agent: Vec<Named>,
     pub(super) by_day: Vec<Named>,
+    /// None from a hub that does not count it.
+    pub(super) energy: Option<Energy>,
     pub(super) ledger: State,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Energy {
+    pub(super) millijoules: i64,
+    pub(super) estimated_millijoules: i64,
+    pub(super) cost_picodollars: i64,
+    pub(super) per_kwh_dollars: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,6 +77,10 @@ pub(super) struct Attempt {
     pub(super) cost_picodollars: i64,
     pub(super) time_to_first_token_ms: i64,
     pub(super) duration_ms: i64,
+    #[serde(default)]
+    pub(super) energy_millijoules: i64,
+    #[serde(default)]
+    pub(super) energy_estimated: bool,
     pub(super) decision: String,
 }
 

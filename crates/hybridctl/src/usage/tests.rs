@@ -24,6 +24,8 @@ fn a_summary_ends_with_the_totals_and_says_what_is_missing() {
         "from_unix_ms": 0, "to_unix_ms": 86_400_000, "totals": totals,
         "by_tier": [named("local-cpu", 2, 0), named("remote-api", 1, 37_500)],
         "by_provider": [], "by_model": [], "by_agent": [named("", 3, 37_500)], "by_day": [],
+        "energy": {"millijoules": 7_200_000, "estimated_millijoules": 3_600, "cost_picodollars": 600_000_000_000_i64,
+            "cost_dollars": "0.60", "per_kwh_dollars": "0.30", "by_tier": {"local-cpu": 7_200_000}},
         "ledger": {"role": "active", "missing_events": 4, "dead_letters": 0, "last_commit_unix_ms": null},
     }))
     .unwrap();
@@ -32,6 +34,9 @@ fn a_summary_ends_with_the_totals_and_says_what_is_missing() {
     assert!(lines.iter().any(|line| line.starts_with("all ")), "{lines:#?}");
     assert!(lines.contains(&"2 requests from 1970-01-01 00:00 to 1970-01-02 00:00".to_owned()), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("misses 4 events")), "{lines:#?}");
+    let electricity =
+        "electricity of local requests: 2.000 Wh, 0.001 of them estimated, $0.60 at $0.30 a kWh";
+    assert!(lines.contains(&electricity.to_owned()), "{lines:#?}");
 }
 
 #[test]
@@ -41,6 +46,7 @@ fn a_request_shows_each_attempt_with_its_end() {
             "attempt": number, "outcome": outcome, "error_code": error, "deployment": "mainpc/openai/gpt",
             "tier": "remote-api", "tokens": {"input": 9, "output": 3}, "cost_picodollars": 0,
             "time_to_first_token_ms": 1, "duration_ms": 2, "decision": "heavy (R1)",
+            "energy_millijoules": 1_250, "energy_estimated": true,
         })
     };
     let request: Request = serde_json::from_value(json!({
@@ -50,6 +56,7 @@ fn a_request_shows_each_attempt_with_its_end() {
     .unwrap();
     let lines = request_lines(request);
     assert!(lines.iter().any(|line| line.contains("failed: upstream")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.ends_with("~1.250 J")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("  ok ") && !line.contains("unspecified")), "{lines:#?}");
     assert!(lines.contains(&"$0.0000000375 in all".to_owned()) && lines.contains(&"heavy (R1)".to_owned()));
 }

@@ -12,6 +12,7 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
+use domain::units::Money;
 use futures::{StreamExt, stream};
 use serde::Serialize;
 use service_runtime::Clock;
@@ -59,7 +60,7 @@ impl Live {
     }
 
     /// Feeds until stopped.
-    pub async fn run(self, ledger: Ledger, clock: Clock, role: Role) {
+    pub async fn run(self, ledger: Ledger, clock: Clock, role: Role, per_kwh: Money) {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut cached = None;
@@ -71,7 +72,7 @@ impl Live {
             if self.events.receiver_count() == 0 {
                 continue;
             }
-            match event(&ledger, &clock, role, &mut cached).await {
+            match event(&ledger, &clock, (role, per_kwh), &mut cached).await {
                 Ok(text) => drop(self.events.send_replace(text)),
                 Err(error) => tracing::warn!(%error, "live totals cannot be read"),
             }
@@ -85,7 +86,7 @@ type Cached = Option<(i64, u64, Arc<Summary>)>;
 async fn event(
     ledger: &Ledger,
     clock: &Clock,
-    role: Role,
+    (role, per_kwh): (Role, Money),
     cached: &mut Cached,
 ) -> Result<Arc<str>, LedgerError> {
     let sent_unix_ms = clock.now_unix_ms();
@@ -100,7 +101,8 @@ async fn event(
         }
     };
     let state = LedgerState::new(&ledger.counters(), role);
-    let event = LiveEvent { sent_unix_ms, commits, summary: SummaryView::new(today, &summary, state) };
+    let event =
+        LiveEvent { sent_unix_ms, commits, summary: SummaryView::new(today, &summary, state, per_kwh) };
     Ok(serde_json::to_string(&event).unwrap_or_default().into())
 }
 

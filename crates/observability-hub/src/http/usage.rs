@@ -30,7 +30,8 @@ pub(super) async fn summary(State(app): State<App>, query: RawQuery) -> Result<J
     let parameters = Parameters::new(query, &["from", "to"])?;
     let range = parameters.range(app.clock.now_unix_ms())?;
     let summary = app.ledger.summary(range).await?;
-    Ok(Json(SummaryView::new(range, &summary, LedgerState::new(&app.ledger.counters(), app.role))))
+    let state = LedgerState::new(&app.ledger.counters(), app.role);
+    Ok(Json(SummaryView::new(range, &summary, state, app.electricity_per_kwh)))
 }
 
 pub(super) async fn recent(

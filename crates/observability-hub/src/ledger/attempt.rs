@@ -12,6 +12,8 @@ const TOKENS_MAX: u64 = 10_000_000_000;
 const COST_PICODOLLARS_MAX: i64 = 100_000_000_000_000_000;
 /// Longest attempt, in milliseconds: a year.
 const DURATION_MS_MAX: u64 = 366 * 86_400_000;
+/// More than 10 GJ for one attempt (a kilowatt for four months) is a defect of the publisher, in millijoules.
+const ENERGY_MILLIJOULES_MAX: u64 = 10_000_000_000_000;
 /// Last time that is taken for one: the year 2200, in Unix milliseconds.
 const FINISHED_UNIX_MS_MAX: u64 = 7_258_118_400_000;
 
@@ -93,6 +95,8 @@ pub struct Attempt {
     pub streamed: bool,
     pub decision: String,
     pub provider_request_id: String,
+    pub energy_millijoules: i64,
+    pub energy_estimated: bool,
 }
 
 /// An event that cannot become a row.
@@ -159,6 +163,13 @@ impl TryFrom<v1::UsageEvent> for Attempt {
             streamed: event.streamed,
             decision: cut(&event.decision, DECISION_BYTES_MAX).to_owned(),
             provider_request_id: identifier("provider_request_id", event.provider_request_id)?,
+            energy_millijoules: bounded(
+                "energy_millijoules",
+                event.energy_millijoules,
+                ENERGY_MILLIJOULES_MAX,
+                "at most 1e13 millijoules",
+            )?,
+            energy_estimated: event.energy_estimated,
         })
     }
 }
@@ -272,6 +283,7 @@ mod tests {
             ("request_id", v1::UsageEvent { request_id: "x".repeat(257), ..event() }),
             ("finished_unix_ms", v1::UsageEvent { finished_unix_ms: 0, ..event() }),
             ("finished_unix_ms", v1::UsageEvent { finished_unix_ms: u64::MAX, ..event() }),
+            ("energy_millijoules", v1::UsageEvent { energy_millijoules: u64::MAX, ..event() }),
             ("cost_picodollars", v1::UsageEvent { cost_picodollars: -1, ..event() }),
             ("cost_picodollars", v1::UsageEvent { cost_picodollars: i64::MAX, ..event() }),
             ("usage.output", usage(v1::TokenUsage { output: u64::MAX, ..Default::default() })),

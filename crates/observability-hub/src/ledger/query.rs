@@ -9,6 +9,7 @@ use rusqlite::{Connection, Row, named_params, params};
 use super::{
     Attempt, TokenCounts,
     counters::{PlacementKey, Sums},
+    energy::{self, Energy},
     write::HOUR_MS,
 };
 
@@ -81,6 +82,8 @@ pub struct Summary {
     pub by_agent: BTreeMap<String, Group>,
     /// By UTC day, counted from 1970-01-01.
     pub by_day: BTreeMap<i64, Group>,
+    /// What local attempts took, by tier.
+    pub energy_by_tier: BTreeMap<String, Energy>,
 }
 
 pub(super) fn summary(connection: &Connection, range: Range) -> rusqlite::Result<Summary> {
@@ -91,6 +94,7 @@ pub(super) fn summary(connection: &Connection, range: Range) -> rusqlite::Result
                  WHERE finished_unix_ms >= ?1 AND finished_unix_ms < ?2",
             )?
             .query_row(params![range.from_unix_ms, range.to_unix_ms], |row| row.get(0))?,
+        energy_by_tier: energy::by_tier(connection, range)?,
         ..Summary::default()
     };
     let whole = whole_hours(range);
@@ -137,7 +141,7 @@ pub(super) fn summary(connection: &Connection, range: Range) -> rusqlite::Result
 }
 
 /// The whole hours inside `range`. Where there are none, both ends are the range's end: the rows answer alone.
-fn whole_hours(range: Range) -> Range {
+pub(super) fn whole_hours(range: Range) -> Range {
     let from = range.from_unix_ms.saturating_add(HOUR_MS - 1);
     let from = from - from.rem_euclid(HOUR_MS);
     let to = range.to_unix_ms - range.to_unix_ms.rem_euclid(HOUR_MS);
@@ -206,19 +210,23 @@ pub(super) fn dead_letters_ever(connection: &Connection) -> rusqlite::Result<u64
 }
 
 pub(super) fn attempts_of(connection: &Connection, request_id: &str) -> rusqlite::Result<Vec<Attempt>> {
-    connection
+    let mut attempts: Vec<Attempt> = connection
         .prepare_cached(
             "SELECT * FROM attempt WHERE request_id = ?1 ORDER BY attempt, finished_unix_ms LIMIT 1000",
         )?
         .query_map([request_id], attempt)?
-        .collect()
+        .collect::<rusqlite::Result<_>>()?;
+    energy::fill(connection, &mut attempts)?;
+    Ok(attempts)
 }
 
 pub(super) fn recent(connection: &Connection, count_max: u32) -> rusqlite::Result<Vec<Attempt>> {
-    connection
+    let mut attempts: Vec<Attempt> = connection
         .prepare_cached("SELECT * FROM attempt ORDER BY finished_unix_ms DESC, event_id DESC LIMIT ?1")?
         .query_map([count_max], attempt)?
-        .collect()
+        .collect::<rusqlite::Result<_>>()?;
+    energy::fill(connection, &mut attempts)?;
+    Ok(attempts)
 }
 
 pub(super) fn page(
@@ -231,14 +239,16 @@ pub(super) fn page(
         Some(cursor) => (cursor.finished_unix_ms, cursor.event_id.as_str()),
         None => (range.from_unix_ms, ""),
     };
-    connection
+    let mut attempts: Vec<Attempt> = connection
         .prepare_cached(
             "SELECT * FROM attempt
              WHERE (finished_unix_ms, event_id) > (?1, ?2) AND finished_unix_ms < ?3
              ORDER BY finished_unix_ms, event_id LIMIT ?4",
         )?
         .query_map(params![after_time, after_id, range.to_unix_ms, count_max], attempt)?
-        .collect()
+        .collect::<rusqlite::Result<_>>()?;
+    energy::fill(connection, &mut attempts)?;
+    Ok(attempts)
 }
 
 fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
@@ -280,5 +290,8 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         streamed: row.get("streamed")?,
         decision: row.get("decision")?,
         provider_request_id: row.get("provider_request_id")?,
+        // Kept apart: see `energy::fill`.
+        energy_millijoules: 0,
+        energy_estimated: false,
     })
 }

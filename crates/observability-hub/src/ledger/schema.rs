@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::LedgerError;
 
 /// One script for each version, in order; the first makes version 1. A script that was released is never edited.
-const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &str = "
 CREATE TABLE attempt (
@@ -92,6 +92,22 @@ CREATE TABLE dead_letter (
 const VERSION_2: &str = "
 ALTER TABLE attempt ADD COLUMN audio_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN characters INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Energy of local attempts, and its sums by hour.
+const VERSION_3: &str = "
+CREATE TABLE energy (
+    event_id TEXT PRIMARY KEY NOT NULL,
+    millijoules INTEGER NOT NULL,
+    estimated INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE energy_hour (
+    hour_unix_ms INTEGER NOT NULL,
+    tier TEXT NOT NULL,
+    millijoules INTEGER NOT NULL,
+    estimated_millijoules INTEGER NOT NULL,
+    PRIMARY KEY (hour_unix_ms, tier)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Brings the file to the newest version, all steps in one transaction.

@@ -224,3 +224,37 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn energy_is_counted_once_and_summed_over_any_range() {
+    let folder = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&folder)).unwrap();
+    let hour = write::HOUR_MS;
+    let with = |request: &str, finished: i64, tier: &str, millijoules: i64, estimated: bool| Attempt {
+        tier: tier.to_owned(),
+        energy_millijoules: millijoules,
+        energy_estimated: estimated,
+        ..attempt(request, 1, finished)
+    };
+    let rows = vec![
+        with("a", 10, "local-gpu", 500, false),
+        with("b", hour + 10, "local-gpu", 70, true),
+        with("c", hour + 20, "local-cpu", 9, true),
+        with("d", 3 * hour + 20, "local-gpu", 1, false),
+        attempt("cloud", 1, hour + 30),
+    ];
+    ledger.record(batch(rows.clone()), 1).await.unwrap();
+    ledger.record(batch(rows.clone()), 1).await.unwrap();
+    let mut sums = Vec::new();
+    for (from_unix_ms, to_unix_ms) in
+        [(0, 4 * hour), (5, hour + 15), (11, 3 * hour + 20), (hour + 20, hour + 21)]
+    {
+        let summary = ledger.summary(Range { from_unix_ms, to_unix_ms }).await.unwrap();
+        let total = Energy::total(&summary.energy_by_tier);
+        sums.push((total.millijoules, total.estimated_millijoules, summary.energy_by_tier.len()));
+    }
+    assert_eq!(sums, [(580, 79, 2), (570, 70, 1), (79, 79, 2), (9, 9, 1)]);
+    assert_eq!(ledger.attempts_of("b".to_owned()).await.unwrap(), [rows[1].clone()]);
+    let all: i64 = ledger.recent(10).await.unwrap().iter().map(|row| row.energy_millijoules).sum();
+    assert_eq!(all, 580);
+}

@@ -8,7 +8,7 @@ use super::{
     Attempt,
     attempt::cut,
     counters::{Delta, PlacementKey, Sums},
-    query,
+    energy, query,
 };
 
 /// Milliseconds of an hour, the roll-up's step.
@@ -84,6 +84,7 @@ pub(super) fn write(
             continue;
         }
         recorded.inserted += 1;
+        energy::keep(&transaction, attempt)?;
         let sums = Sums::from(attempt);
         let cell = cells.entry(cell(attempt)).or_default();
         *cell = cell.saturating_add(sums);

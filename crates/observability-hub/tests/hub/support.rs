@@ -55,7 +55,8 @@ impl Hub {
         });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let live = Live::new(live_clients_max, stop.clone());
-        tasks.spawn(live.clone().run(ledger.clone(), clock.clock(), Role::Active));
+        let per_kwh: domain::units::Money = "0.30".parse().unwrap();
+        tasks.spawn(live.clone().run(ledger.clone(), clock.clock(), Role::Active, per_kwh));
         let app = App {
             ledger: ledger.clone(),
             store,
@@ -65,6 +66,7 @@ impl Hub {
             meters: WriteMeters::new(&global::meter("test")),
             write_limits: config.metrics.request,
             role: Role::Active,
+            electricity_per_kwh: per_kwh,
         };
         let listener = http::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -93,7 +93,7 @@ async fn next(
     Ok(Some((Bytes::from(text), state)))
 }
 
-const COLUMNS: [&str; 36] = [
+const COLUMNS: [&str; 38] = [
     "event_id",
     "request_id",
     "attempt",
@@ -130,9 +130,11 @@ const COLUMNS: [&str; 36] = [
     "provider_request_id",
     "audio_ms",
     "characters",
+    "energy_millijoules",
+    "energy_estimated",
 ];
 
-fn cells(row: Attempt) -> [String; 36] {
+fn cells(row: Attempt) -> [String; 38] {
     let dollars = domain::units::Money::picodollars(row.cost_picodollars).to_string().replacen('$', "", 1);
     [
         row.event_id,
@@ -171,6 +173,8 @@ fn cells(row: Attempt) -> [String; 36] {
         row.provider_request_id,
         row.audio_ms.to_string(),
         row.characters.to_string(),
+        row.energy_millijoules.to_string(),
+        row.energy_estimated.to_string(),
     ]
 }
 

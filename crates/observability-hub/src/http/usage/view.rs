@@ -9,7 +9,7 @@ use time::{Date, Duration};
 
 use crate::{
     config::Role,
-    ledger::{Attempt, Counters, Group, Range, Summary, TokenCounts},
+    ledger::{Attempt, Counters, Energy, Group, Range, Summary, TokenCounts},
 };
 
 /// Exact dollars without the sign of the currency: `0.0003`.
@@ -88,11 +88,40 @@ pub(in crate::http) struct SummaryView {
     by_model: Vec<NamedGroupView>,
     by_agent: Vec<NamedGroupView>,
     by_day: Vec<NamedGroupView>,
+    energy: EnergyView,
     ledger: LedgerState,
 }
 
+/// What local requests took of this site's electricity, and what that costs. Not part of any `cost_…` of the ledger, which is
+/// what providers are paid.
+#[derive(Debug, Serialize)]
+struct EnergyView {
+    millijoules: i64,
+    /// Part of it that was estimated by processor time, not measured.
+    estimated_millijoules: i64,
+    cost_picodollars: i64,
+    cost_dollars: String,
+    per_kwh_dollars: String,
+    by_tier: BTreeMap<String, i64>,
+}
+
+impl EnergyView {
+    fn new(by_tier: &BTreeMap<String, Energy>, per_kwh: Money) -> Self {
+        let total = Energy::total(by_tier);
+        let cost = domain::energy::cost(total.millijoules, per_kwh);
+        Self {
+            millijoules: total.millijoules,
+            estimated_millijoules: total.estimated_millijoules,
+            cost_picodollars: cost.as_picodollars(),
+            cost_dollars: dollars(cost),
+            per_kwh_dollars: dollars(per_kwh),
+            by_tier: by_tier.iter().map(|(tier, energy)| (tier.clone(), energy.millijoules)).collect(),
+        }
+    }
+}
+
 impl SummaryView {
-    pub(in crate::http) fn new(range: Range, summary: &Summary, ledger: LedgerState) -> Self {
+    pub(in crate::http) fn new(range: Range, summary: &Summary, ledger: LedgerState, per_kwh: Money) -> Self {
         Self {
             from_unix_ms: range.from_unix_ms,
             to_unix_ms: range.to_unix_ms,
@@ -106,6 +135,7 @@ impl SummaryView {
                 .iter()
                 .map(|(day, group)| NamedGroupView { name: date(*day), group: GroupView::from(group) })
                 .collect(),
+            energy: EnergyView::new(&summary.energy_by_tier, per_kwh),
             ledger,
         }
     }
