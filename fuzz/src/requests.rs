@@ -156,6 +156,7 @@ fn everything() -> v1::GenerateRequest {
             description: "Says the weather".to_owned(),
             parameters_json: r#"{"type":"object","properties":{"city":{"type":"string"}}}"#.to_owned(),
             strict: Some(true),
+            extra_json: r#"{"cache_control":{"type":"ephemeral"}}"#.to_owned(),
         }],
         tool_choice: Some(v1::ToolChoice {
             mode: tool_choice::Mode::Named.into(),

@@ -1,10 +1,13 @@
-//! A provider that runs jobs: files, batches and fine-tuning in OpenAI's wire format, on a socket in the test's own process.
+//! A provider that runs jobs: files, batches and fine-tuning in OpenAI's wire format, also at Azure's addresses, and batches
+//! in Anthropic's, on a socket in the test's own process.
 //!
 //! A batch answers each of its requests with `echo: ` and the last user text (or a vector of three numbers), one token for
 //! four bytes; a text that holds `refuse`, `expire` or `lose` gets an error, no time, or no line at all. A job moves one
 //! state with each look at it.
 
 mod answers;
+mod anthropic;
+mod openai;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,7 +19,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -24,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use answers::{cancel, find, list, row};
+use answers::{cancel, find, list};
 
 /// What it does beside what a healthy provider does.
 #[derive(Debug, Clone, Default)]
@@ -71,14 +74,17 @@ pub struct JobUpstream {
     _tasks: JoinSet<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    address: SocketAddr,
     key: String,
     script: Script,
     calls: Vec<Call>,
     files: BTreeMap<String, Upload>,
     batches: Vec<Value>,
     trainings: Vec<Value>,
+    /// Batches in Anthropic's format, newest first.
+    messages: Vec<Value>,
     next: u64,
 }
 
@@ -104,7 +110,7 @@ impl JobUpstream {
     pub async fn start(key: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr()?;
-        let state = Arc::new(Mutex::new(State { key: key.to_owned(), ..State::default() }));
+        let state = Arc::new(Mutex::new(State::new(address, key)));
         let mut tasks = JoinSet::new();
         let shared = Arc::clone(&state);
         tasks.spawn(async move {
@@ -125,7 +131,13 @@ impl JobUpstream {
     /// What a provider's `base_url` is set to.
     #[must_use]
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("{}/v1", self.root())
+    }
+
+    /// The address without a path, as Azure's resources have it.
+    #[must_use]
+    pub fn root(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Changes what it does from now on.
@@ -150,7 +162,8 @@ impl JobUpstream {
     /// Batches that were created.
     #[must_use]
     pub fn batches(&self) -> usize {
-        lock(&self.state).batches.len()
+        let state = lock(&self.state);
+        state.batches.len() + state.messages.len()
     }
 }
 
@@ -167,16 +180,22 @@ async fn handle(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
         state
             .calls
             .push(Call { what: what.clone(), body: serde_json::from_slice(&bytes).unwrap_or_default() });
-        let expected = format!("Bearer {}", state.key);
-        if head.headers.get(AUTHORIZATION).is_none_or(|shown| *shown != *expected) {
+        if !state.knows(&path, &head.headers) {
             return Ok(error(401, "invalid_api_key", "Incorrect API key provided.", None));
         }
         if let Some(at) = state.script.failures.iter().position(|failure| what.starts_with(&failure.call)) {
             let failure = state.script.failures.remove(at);
             return Ok(error(failure.status, "scripted", "The call was refused.", failure.retry_after));
         }
-        let creates = head.method == Method::POST && matches!(&*path, "/v1/batches" | "/v1/fine_tuning/jobs");
-        let answer = state.answer(&head.method, &path, boundary.as_deref(), &bytes);
+        let creates = head.method == Method::POST
+            && (path.ends_with("/batches") || path.ends_with("/fine_tuning/jobs"));
+        let answer = match head.uri.query() {
+            // an address of Azure's without a version is none
+            None if path.starts_with("/openai/") && !path.starts_with("/openai/v1/") => {
+                Err((404, "Resource not found".to_owned()))
+            }
+            _ => state.answer(&head.method, &path, boundary.as_deref(), &bytes),
+        };
         (answer, creates && state.script.swallow_creations, state.script.piece_delay)
     };
     if swallow {
@@ -224,11 +243,45 @@ enum Answer {
 type Outcome = Result<Answer, (u16, String)>;
 
 impl State {
+    fn new(address: SocketAddr, key: &str) -> Self {
+        Self {
+            address,
+            key: key.to_owned(),
+            script: Script::default(),
+            calls: Vec::new(),
+            files: BTreeMap::new(),
+            batches: Vec::new(),
+            trainings: Vec::new(),
+            messages: Vec::new(),
+            next: 0,
+        }
+    }
+
+    /// Whether the key is shown as whoever's address it is wants it.
+    fn knows(&self, path: &str, headers: &HeaderMap) -> bool {
+        let shown = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        match path {
+            _ if path.starts_with("/openai/") => shown("api-key") == Some(&self.key),
+            _ if path.starts_with("/v1/messages/") => {
+                shown("x-api-key") == Some(&self.key) && shown("anthropic-version") == Some("2023-06-01")
+            }
+            _ => shown("authorization").and_then(|shown| shown.strip_prefix("Bearer ")) == Some(&self.key),
+        }
+    }
+
+    /// The date as Anthropic writes it.
+    fn now(&self) -> String {
+        let now = time::OffsetDateTime::now_utc();
+        now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+    }
+
     fn answer(&mut self, method: &Method, path: &str, boundary: Option<&str>, bytes: &Bytes) -> Outcome {
         let unknown = || (404, format!("Invalid URL ({method} {path})"));
-        let below: Vec<&str> = path.strip_prefix("/v1/").ok_or_else(unknown)?.split('/').collect();
+        let below = ["/v1/", "/openai/v1/", "/openai/"].into_iter().find_map(|root| path.strip_prefix(root));
+        let below: Vec<&str> = below.ok_or_else(unknown)?.split('/').collect();
         let body = || serde_json::from_slice::<Value>(bytes).map_err(|error| (400, error.to_string()));
         match (method.as_str(), below.as_slice()) {
+            (_, ["messages", "batches", below @ ..]) => anthropic::answer(self, method, below, bytes),
             ("POST", ["files"]) => self.upload(boundary, bytes),
             ("GET", ["files", id]) => self.file(id),
             ("GET", ["files", id, "content"]) => {
@@ -256,163 +309,5 @@ impl State {
     fn id(&mut self, prefix: &str) -> String {
         self.next += 1;
         format!("{prefix}-{:04}", self.next)
-    }
-
-    fn upload(&mut self, boundary: Option<&str>, bytes: &Bytes) -> Outcome {
-        let boundary = boundary.ok_or((400, "expected multipart/form-data".to_owned()))?;
-        let text = String::from_utf8_lossy(bytes);
-        let (mut purpose, mut upload) = (String::new(), None);
-        for part in text.split(&format!("--{boundary}")) {
-            let Some((head, content)) = part.split_once("\r\n\r\n") else { continue };
-            let content = content.strip_suffix("\r\n").unwrap_or(content);
-            if head.contains("name=\"purpose\"") {
-                purpose = content.to_owned();
-            } else if head.contains("name=\"file\"") {
-                let name = head.split("filename=\"").nth(1).and_then(|rest| rest.split('"').next());
-                upload = Some((name.unwrap_or_default().to_owned(), Bytes::from(content.to_owned())));
-            }
-        }
-        let (name, bytes) = upload.ok_or((400, "'file' is a required property".to_owned()))?;
-        if !["batch", "fine-tune"].contains(&&*purpose) {
-            return Err((400, format!("{purpose:?} is not one of the purposes")));
-        }
-        let id = self.id("file");
-        let answer = json!({"id": id, "object": "file", "bytes": bytes.len(), "purpose": purpose, "status": "pending"});
-        self.files.insert(id, Upload { purpose, name, bytes, looks: 0 });
-        Ok(Answer::Json(answer))
-    }
-
-    fn file(&mut self, id: &str) -> Outcome {
-        let reading = self.script.reading;
-        let file = self.files.get_mut(id).ok_or((404, format!("No such File object: {id}")))?;
-        file.looks += 1;
-        let status = if file.looks > reading { "processed" } else { "pending" };
-        Ok(Answer::Json(json!({"id": id, "object": "file", "status": status, "status_details": null})))
-    }
-
-    fn new_batch(&mut self, asked: &Value) -> Outcome {
-        let input = asked["input_file_id"].as_str().unwrap_or_default();
-        if self.files.get(input).is_none_or(|file| file.purpose != "batch") {
-            return Err((400, format!("No such batch file: {input}")));
-        }
-        let id = self.id("batch");
-        let batch = json!({
-            "id": id, "object": "batch", "endpoint": asked["endpoint"], "errors": null, "input_file_id": input,
-            "completion_window": asked["completion_window"], "status": "validating", "output_file_id": null,
-            "error_file_id": null, "created_at": 1_700_000_000, "expires_at": 1_700_086_400,
-            "request_counts": {"total": 0, "completed": 0, "failed": 0}, "metadata": asked["metadata"],
-        });
-        // Newest first, as they are listed.
-        self.batches.insert(0, batch.clone());
-        Ok(Answer::Json(batch))
-    }
-
-    fn look_at_batch(&mut self, id: &str) -> Outcome {
-        let (invalid, endless) = (self.script.invalid, self.script.endless);
-        let batch = find(&mut self.batches, id)?;
-        let status = match batch["status"].as_str().unwrap_or_default() {
-            "validating" if invalid => {
-                let problem = json!({"code": "invalid_json_line", "message": "This line is not parseable as valid JSON.", "line": 1});
-                batch["errors"] = json!({"object": "list", "data": [problem]});
-                "failed"
-            }
-            "validating" => "in_progress",
-            "in_progress" if endless => "in_progress",
-            "in_progress" => "finalizing",
-            "finalizing" => "completed",
-            "cancelling" => "cancelled",
-            _ => return Ok(Answer::Json(batch.clone())),
-        };
-        batch["status"] = status.into();
-        let (input, endpoint) = (batch["input_file_id"].clone(), batch["endpoint"].clone());
-        if matches!(status, "completed" | "cancelled") {
-            self.write_outputs(id, input.as_str().unwrap_or_default(), &endpoint, status == "cancelled")?;
-        }
-        Ok(Answer::Json(find(&mut self.batches, id)?.clone()))
-    }
-
-    fn write_outputs(
-        &mut self,
-        id: &str,
-        input: &str,
-        endpoint: &Value,
-        cancelled: bool,
-    ) -> Result<(), (u16, String)> {
-        let text = self.files.get(input).map(|file| file.bytes.clone()).unwrap_or_default();
-        let lines: Vec<Value> = text
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).map_err(|error| (500, error.to_string())))
-            .collect::<Result<_, _>>()?;
-        let (mut done, mut failed) = (Vec::new(), Vec::new());
-        // A cancelled batch got through half of its requests.
-        let reached = if cancelled { lines.len() / 2 } else { lines.len() };
-        for line in lines.iter().take(reached) {
-            let row = row(line, endpoint).map_err(|message| (400, message))?;
-            match row {
-                Some(row) if row.pointer("/response/status_code") == Some(&json!(200)) => {
-                    done.push(row.to_string());
-                }
-                Some(row) => failed.push(row.to_string()),
-                None => {}
-            }
-        }
-        // No order is promised.
-        done.reverse();
-        let counts = json!({"total": lines.len(), "completed": done.len(), "failed": failed.len()});
-        for (field, rows) in [("output_file_id", done), ("error_file_id", failed)] {
-            if rows.is_empty() {
-                continue;
-            }
-            let file = self.id("file");
-            let bytes = Bytes::from(rows.join("\n") + "\n");
-            let upload = Upload { purpose: "output".to_owned(), name: String::new(), bytes, looks: 0 };
-            self.files.insert(file.clone(), upload);
-            find(&mut self.batches, id)?[field] = file.into();
-        }
-        find(&mut self.batches, id)?["request_counts"] = counts;
-        Ok(())
-    }
-
-    fn new_training(&mut self, asked: &Value) -> Outcome {
-        let input = asked["training_file"].as_str().unwrap_or_default();
-        let Some(file) = self.files.get(input).filter(|file| file.purpose == "fine-tune") else {
-            return Err((400, format!("invalid training_file: {input}")));
-        };
-        let epochs =
-            asked.pointer("/method/supervised/hyperparameters/n_epochs").and_then(Value::as_u64).unwrap_or(3);
-        let tokens = file.bytes.len() as u64 / 4 * epochs;
-        let id = self.id("ftjob");
-        let job = json!({
-            "id": id, "object": "fine_tuning.job", "model": asked["model"], "status": "validating_files",
-            "trained_tokens": null, "fine_tuned_model": null, "error": {}, "metadata": asked["metadata"],
-            "will_train": tokens, "suffix": asked["suffix"],
-        });
-        self.trainings.insert(0, job.clone());
-        Ok(Answer::Json(job))
-    }
-
-    fn look_at_training(&mut self, id: &str) -> Outcome {
-        let (invalid, endless) = (self.script.invalid, self.script.endless);
-        let job = find(&mut self.trainings, id)?;
-        match job["status"].as_str().unwrap_or_default() {
-            "validating_files" if invalid => {
-                job["status"] = "failed".into();
-                job["error"] = json!({"code": "invalid_training_file", "message": "too few examples", "param": "training_file"});
-            }
-            "validating_files" => job["status"] = "queued".into(),
-            "queued" => job["status"] = "running".into(),
-            "running" if endless => {}
-            "running" => {
-                job["status"] = "succeeded".into();
-                job["trained_tokens"] = job["will_train"].clone();
-                let (model, suffix) = (job["model"].as_str().unwrap_or_default(), job["suffix"].as_str());
-                let name = format!("ft:{model}:acme:{}:abc", suffix.unwrap_or_default());
-                job["fine_tuned_model"] = name.into();
-            }
-            "cancelling" => job["status"] = "cancelled".into(),
-            _ => {}
-        }
-        Ok(Answer::Json(job.clone()))
     }
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::{pricing::TokenUsage, units::Money};
+
 /// What went wrong. HTTP statuses follow from it at the ingress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -100,6 +102,17 @@ pub struct Fault {
     pub retry_after: Option<Duration>,
     /// The provider's own code or HTTP status, scrubbed of keys; empty when none.
     pub provider_code: String,
+    /// What was used all the same; absent when nothing is known to have been.
+    pub spent: Option<Box<Spent>>,
+}
+
+/// What a request used before it failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Tokens.
+    pub usage: TokenUsage,
+    /// What they cost.
+    pub cost: Money,
 }
 
 impl Fault {
@@ -114,6 +127,7 @@ impl Fault {
             field: String::new(),
             retry_after: None,
             provider_code: String::new(),
+            spent: None,
         }
     }
 
@@ -140,6 +154,13 @@ impl Fault {
     #[must_use]
     pub fn after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// Says what was used all the same.
+    #[must_use]
+    pub fn having_spent(mut self, spent: Option<Spent>) -> Self {
+        self.spent = spent.map(Box::new);
         self
     }
 }

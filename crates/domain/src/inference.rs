@@ -122,6 +122,8 @@ pub struct Tool {
     pub parameters_json: String,
     /// Whether the arguments must satisfy the schema exactly.
     pub strict: Option<bool>,
+    /// Fields that are not modelled, as a JSON object; empty when none.
+    pub extra_json: String,
 }
 
 /// Whether and which tool the model has to call.

@@ -318,6 +318,7 @@ fn deployment(
             max_output_tokens: written.max_output_tokens,
             tells_duration,
             tells_speech_tokens,
+            prices_cache_hour: written.free || price.cache_write_hour.is_some(),
         },
         context_length: written.context_length,
         slots: written.slots,

@@ -80,7 +80,7 @@ pub(crate) fn connect(
     Ok(match speaks {
         Speaks::OpenAi(flavor) => Box::new(way.exchange(OpenAi::new(name.clone(), flavor, &base_url)?)),
         Speaks::Azure { addresses, auth } => {
-            Box::new(way.exchange(Azure { name: name.clone(), addresses, auth }))
+            Box::new(way.exchange(Azure::new(name.clone(), addresses, auth)))
         }
         Speaks::Anthropic => Box::new(way.exchange(Anthropic::new(name.clone(), &base_url)?)),
         Speaks::Gemini => Box::new(way.exchange(Gemini::ai_studio(name.clone(), base_url))),

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
-use domain::{pricing::Price, routing::Capabilities, units::Money};
+use domain::{
+    pricing::{LongPrompt, Price},
+    routing::Capabilities,
+    units::{Money, Tokens},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// $1 per million tokens is a million pico-dollars per token, so six decimals are exact.
@@ -81,7 +85,7 @@ impl<'de> Deserialize<'de> for Dollars {
 }
 
 /// Prices of one model, dollars per million tokens. What is absent costs as much as its kind: cached input and cache writes
-/// as input, reasoning as output.
+/// as input, cache writes for an hour as other cache writes, reasoning as output.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceSettings {
@@ -93,6 +97,8 @@ pub struct PriceSettings {
     pub cached_input_per_million: Option<Dollars>,
     /// Input written to the provider's prompt cache.
     pub cache_write_per_million: Option<Dollars>,
+    /// Input written to the provider's prompt cache for an hour; where it is absent, a request that wants that is refused.
+    pub cache_write_hour_per_million: Option<Dollars>,
     /// Reasoning.
     pub reasoning_per_million: Option<Dollars>,
     /// Input in a batch; absent = the model is not offered in batches.
@@ -114,6 +120,12 @@ pub struct PriceSettings {
     pub audio_minimum_seconds: Option<u64>,
     /// Characters that are spoken; takes the place of tokens for a model that speaks.
     pub characters_per_million: Option<Dollars>,
+    /// Input of a batch that was written to the provider's prompt cache for an hour; absent = as other cache writes in a batch.
+    pub batch_cache_write_hour_per_million: Option<Dollars>,
+    /// What a call with a long prompt costs instead, all of it; the fields as here, with `above_tokens`.
+    pub long_prompt: Option<Box<PriceSettings>>,
+    /// Of `long_prompt`: a call with more input than this, cached input included, has a long prompt.
+    pub above_tokens: Option<u64>,
     /// Training on top of the model, for each trained token (tokens of the data times epochs).
     pub training_per_million: Option<Dollars>,
 }
@@ -125,6 +137,48 @@ impl PriceSettings {
     /// # Errors
     /// Field and problem: an amount that is none, or one that is missing.
     pub(crate) fn check(&self, field: &str, can: Capabilities) -> Result<Price, Invalid> {
+        let long_prompt = self.long(field, |long, field| long.flat(field, can))?;
+        Ok(Price { long_prompt, ..self.flat(field, can)? })
+    }
+
+    /// The prices per token in a batch; `None` where there are none. See [`PriceSettings::check`].
+    ///
+    /// # Errors
+    /// Field and problem: an amount that is none, or an output price that is missing beside the input's.
+    pub(crate) fn check_batch(&self, field: &str, has_output: bool) -> Result<Option<Price>, Invalid> {
+        let Some(flat) = self.flat_batch(field, has_output)? else { return Ok(None) };
+        let long_prompt = self.long(field, |long, field| {
+            long.flat_batch(field, has_output)?.ok_or_else(|| missing(field, "batch_input_per_million"))
+        })?;
+        Ok(Some(Price { long_prompt, ..flat }))
+    }
+
+    /// The prices of a long prompt, as `check` reads them.
+    fn long(
+        &self,
+        field: &str,
+        check: impl FnOnce(&Self, &str) -> Result<Price, Invalid>,
+    ) -> Result<Option<LongPrompt>, Invalid> {
+        if self.above_tokens.is_some() {
+            let problem = "is given, expected it in long_prompt only";
+            return Err(Invalid::new(format!("{field}.above_tokens"), problem));
+        }
+        let Some(long) = &self.long_prompt else { return Ok(None) };
+        let field = format!("{field}.long_prompt");
+        if long.long_prompt.is_some() {
+            return Err(Invalid::new(format!("{field}.long_prompt"), "is given, expected one step"));
+        }
+        let Some(above) = long.above_tokens else {
+            let problem = "is missing, expected a number of tokens";
+            return Err(Invalid::new(format!("{field}.above_tokens"), problem));
+        };
+        let Price { input, output, cached_input, cache_write, cache_write_hour, reasoning, .. } =
+            check(long, &field)?;
+        let above = Tokens::new(above);
+        Ok(Some(LongPrompt { above, input, output, cached_input, cache_write, cache_write_hour, reasoning }))
+    }
+
+    fn flat(&self, field: &str, can: Capabilities) -> Result<Price, Invalid> {
         let read = |name: &str, amount: &Option<Dollars>| read(field, name, amount.as_ref());
         let given = |name: &str, amount: &Option<Dollars>, is_needed: bool| match read(name, amount)? {
             None if is_needed => Err(missing(field, name)),
@@ -148,21 +202,21 @@ impl PriceSettings {
             character: read("characters_per_million", &self.characters_per_million)?,
             cached_input: read("cached_input_per_million", &self.cached_input_per_million)?,
             cache_write: read("cache_write_per_million", &self.cache_write_per_million)?,
+            cache_write_hour: read("cache_write_hour_per_million", &self.cache_write_hour_per_million)?,
             reasoning: read("reasoning_per_million", &self.reasoning_per_million)?,
+            long_prompt: None,
         })
     }
 
-    /// The prices per token in a batch; `None` where there are none. See [`PriceSettings::check`].
-    ///
-    /// # Errors
-    /// Field and problem: an amount that is none, or an output price that is missing beside the input's.
-    pub(crate) fn check_batch(&self, field: &str, has_output: bool) -> Result<Option<Price>, Invalid> {
+    fn flat_batch(&self, field: &str, has_output: bool) -> Result<Option<Price>, Invalid> {
         let read = |name: &str, amount: &Option<Dollars>| read(field, name, amount.as_ref());
         let output = read("batch_output_per_million", &self.batch_output_per_million)?;
         let cached_input = read("batch_cached_input_per_million", &self.batch_cached_input_per_million)?;
         let cache_write = read("batch_cache_write_per_million", &self.batch_cache_write_per_million)?;
+        let hour = &self.batch_cache_write_hour_per_million;
+        let cache_write_hour = read("batch_cache_write_hour_per_million", hour)?;
         let Some(input) = read("batch_input_per_million", &self.batch_input_per_million)? else {
-            return match output.or(cached_input).or(cache_write) {
+            return match output.or(cached_input).or(cache_write).or(cache_write_hour) {
                 Some(_) => Err(missing(field, "batch_input_per_million")),
                 None => Ok(None),
             };
@@ -171,7 +225,7 @@ impl PriceSettings {
             None if has_output => return Err(missing(field, "batch_output_per_million")),
             other => other.unwrap_or(Money::ZERO),
         };
-        Ok(Some(Price { input, output, cached_input, cache_write, ..Price::FREE }))
+        Ok(Some(Price { input, output, cached_input, cache_write, cache_write_hour, ..Price::FREE }))
     }
 
     /// The price of a trained token; `None` where there is none.
@@ -225,27 +279,13 @@ struct File {
     price: Vec<Row>,
 }
 
-/// A row of the price file.
+/// A row of the price file: whose model it is, and beside that the prices.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Row {
     provider: String,
     model: String,
-    input_per_million: Option<Dollars>,
-    output_per_million: Option<Dollars>,
-    cached_input_per_million: Option<Dollars>,
-    cache_write_per_million: Option<Dollars>,
-    reasoning_per_million: Option<Dollars>,
-    batch_input_per_million: Option<Dollars>,
-    batch_output_per_million: Option<Dollars>,
-    batch_cached_input_per_million: Option<Dollars>,
-    batch_cache_write_per_million: Option<Dollars>,
-    audio_input_per_million: Option<Dollars>,
-    audio_output_per_million: Option<Dollars>,
-    audio_per_hour: Option<Dollars>,
-    audio_minimum_seconds: Option<u64>,
-    characters_per_million: Option<Dollars>,
-    training_per_million: Option<Dollars>,
+    #[serde(flatten)]
+    price: toml::Table,
 }
 
 impl Prices {
@@ -266,23 +306,10 @@ impl Prices {
         let mut prices = BTreeMap::new();
         for (index, row) in file.price.into_iter().enumerate() {
             let field = format!("price[{index}]");
-            let price = PriceSettings {
-                input_per_million: row.input_per_million,
-                output_per_million: row.output_per_million,
-                cached_input_per_million: row.cached_input_per_million,
-                cache_write_per_million: row.cache_write_per_million,
-                reasoning_per_million: row.reasoning_per_million,
-                batch_input_per_million: row.batch_input_per_million,
-                batch_output_per_million: row.batch_output_per_million,
-                batch_cached_input_per_million: row.batch_cached_input_per_million,
-                batch_cache_write_per_million: row.batch_cache_write_per_million,
-                audio_input_per_million: row.audio_input_per_million,
-                audio_output_per_million: row.audio_output_per_million,
-                audio_per_hour: row.audio_per_hour,
-                audio_minimum_seconds: row.audio_minimum_seconds,
-                characters_per_million: row.characters_per_million,
-                training_per_million: row.training_per_million,
-            };
+            let price: PriceSettings = row
+                .price
+                .try_into()
+                .map_err(|error| Invalid::new(field.as_str(), error.to_string().trim_end().to_owned()))?;
             // each row is checked although this machine may use none of them
             let by_audio = price.audio_per_hour.is_some() || price.characters_per_million.is_some();
             price.check(&field, Capabilities { embed: !by_audio, ..Capabilities::default() })?;
@@ -417,6 +444,42 @@ mod tests {
     }
 
     #[test]
+    fn long_prompts_have_prices_of_their_own_or_none() {
+        let parsed = |long: &str| -> PriceSettings {
+            toml::from_str(&format!(
+                "input_per_million = \"1.25\"\noutput_per_million = \"10\"\nbatch_input_per_million = \"0.625\"\n\
+                 batch_output_per_million = \"5\"\n{long}"
+            ))
+            .unwrap()
+        };
+        assert_eq!(parsed("").check("price", WRITES).unwrap().long_prompt, None);
+        let both = parsed(
+            "long_prompt = { above_tokens = 200000, input_per_million = \"2.5\", output_per_million = \"15\", \
+             batch_input_per_million = \"1.25\", batch_output_per_million = \"7.5\" }",
+        );
+        let long = both.check("price", WRITES).unwrap().long_prompt.unwrap();
+        assert_eq!((long.above, long.input), (Tokens::new(200_000), Money::picodollars(2_500_000)));
+        let batch = both.check_batch("price", true).unwrap().unwrap().long_prompt.unwrap();
+        assert_eq!(
+            (batch.input, batch.output),
+            (Money::picodollars(1_250_000), Money::picodollars(7_500_000))
+        );
+        for (wrong, field) in [
+            ("above_tokens = 1", "price.above_tokens"),
+            ("long_prompt = { input_per_million = \"1\" }", "price.long_prompt.above_tokens"),
+            ("long_prompt = { above_tokens = 1 }", "price.long_prompt.input_per_million"),
+            ("long_prompt = { above_tokens = 1, long_prompt = {} }", "price.long_prompt.long_prompt"),
+        ] {
+            assert_eq!(parsed(wrong).check("price", WRITES).unwrap_err().field, field, "{wrong}");
+        }
+        let half = parsed(
+            "long_prompt = { above_tokens = 1, input_per_million = \"1\", output_per_million = \"1\" }",
+        );
+        let field = half.check_batch("price", true).unwrap_err().field;
+        assert_eq!(field, "price.long_prompt.batch_input_per_million");
+    }
+
+    #[test]
     fn the_price_file_of_the_repository_is_sound() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/prices.toml");
         let prices = Prices::load(&path).unwrap();
@@ -424,6 +487,10 @@ mod tests {
         assert_eq!((price.input, price.output), (Money::picodollars(150_000), Money::picodollars(600_000)));
         let price = prices.get("anthropic", "claude-opus-5-5").unwrap().check("price", WRITES).unwrap();
         assert_eq!(price.cache_write, Some(Money::picodollars(5_000_000)));
+        assert_eq!(price.cache_write_hour, Some(Money::picodollars(8_000_000)));
+        let price = prices.get("anthropic", "claude-haiku-5-5").unwrap().check("price", WRITES).unwrap();
+        let long = price.long_prompt.unwrap();
+        assert_eq!((price.input, long.input), (Money::picodollars(100_000), Money::picodollars(500_000)));
         for ((_, model), price) in &prices.0 {
             let can = Capabilities {
                 embed: model.contains("embed"),

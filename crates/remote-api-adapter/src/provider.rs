@@ -48,6 +48,9 @@ use wire::v1;
 
 use crate::credential::Key;
 
+/// Why a provider without any runs no jobs.
+const NO_JOBS: &str = "it has no batches and no fine-tuning";
+
 /// Which field of the OpenAI dialect bounds the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum MaxTokensField {
@@ -87,6 +90,8 @@ pub(crate) struct Target {
     pub(crate) tells_duration: bool,
     /// Tokens of speech are charged: it has to come with their number.
     pub(crate) tells_speech_tokens: bool,
+    /// Whether it is known what it costs to keep a part of a prompt in the cache for an hour.
+    pub(crate) prices_cache_hour: bool,
 }
 
 /// One call.
@@ -213,9 +218,12 @@ pub(crate) trait Provider: Send + Sync {
         None
     }
 
-    /// The way to its jobs; `None` where it has none.
-    fn jobs(&self) -> Option<jobs::Desk<'_>> {
-        None
+    /// The way to its jobs.
+    ///
+    /// # Errors
+    /// It has none: why, for people.
+    fn jobs(&self) -> Result<jobs::Desk<'_>, &'static str> {
+        Err(NO_JOBS)
     }
 }
 
@@ -284,9 +292,12 @@ pub(crate) trait Dialect: Send + Sync + 'static {
         true
     }
 
-    /// How its jobs are spoken; `None` where it has none.
-    fn jobs(&self) -> Option<&dyn jobs::JobDialect> {
-        None
+    /// How its jobs are spoken.
+    ///
+    /// # Errors
+    /// It has none: why, for people.
+    fn jobs(&self) -> Result<&dyn jobs::JobDialect, &'static str> {
+        Err(NO_JOBS)
     }
 }
 

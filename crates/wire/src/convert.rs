@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use domain::{
     classification::WorkloadClass,
-    pricing::{Price, TokenUsage},
+    pricing::{LongPrompt, Price, TokenUsage},
     routing::Tier,
     units::{Money, Tokens},
 };
@@ -86,6 +86,7 @@ impl From<TokenUsage> for v1::TokenUsage {
             audio_output: usage.audio_output.get(),
             audio_ms: millis(usage.audio),
             characters: usage.characters,
+            cache_write_hour: usage.cache_write_hour.get(),
         }
     }
 }
@@ -97,6 +98,7 @@ impl From<v1::TokenUsage> for TokenUsage {
             output: Tokens::new(usage.output),
             cached_input: Tokens::new(usage.cached_input),
             cache_write: Tokens::new(usage.cache_write),
+            cache_write_hour: Tokens::new(usage.cache_write_hour),
             reasoning: Tokens::new(usage.reasoning),
             estimated: usage.estimated,
             audio_input: Tokens::new(usage.audio_input),
@@ -120,6 +122,8 @@ impl From<Price> for v1::Price {
             audio_hour: price.audio_hour.map(Money::as_picodollars),
             audio_minimum_ms: millis(price.audio_minimum),
             character: price.character.map(Money::as_picodollars),
+            cache_write_hour: price.cache_write_hour.map(Money::as_picodollars),
+            long_prompt: price.long_prompt.map(Into::into),
         }
     }
 }
@@ -137,6 +141,36 @@ impl From<v1::Price> for Price {
             audio_hour: price.audio_hour.map(Money::picodollars),
             audio_minimum: Duration::from_millis(price.audio_minimum_ms),
             character: price.character.map(Money::picodollars),
+            cache_write_hour: price.cache_write_hour.map(Money::picodollars),
+            long_prompt: price.long_prompt.map(Into::into),
+        }
+    }
+}
+
+impl From<LongPrompt> for v1::LongPromptPrice {
+    fn from(price: LongPrompt) -> Self {
+        Self {
+            above_tokens: price.above.get(),
+            input: price.input.as_picodollars(),
+            output: price.output.as_picodollars(),
+            cached_input: price.cached_input.map(Money::as_picodollars),
+            cache_write: price.cache_write.map(Money::as_picodollars),
+            reasoning: price.reasoning.map(Money::as_picodollars),
+            cache_write_hour: price.cache_write_hour.map(Money::as_picodollars),
+        }
+    }
+}
+
+impl From<v1::LongPromptPrice> for LongPrompt {
+    fn from(price: v1::LongPromptPrice) -> Self {
+        Self {
+            above: Tokens::new(price.above_tokens),
+            input: Money::picodollars(price.input),
+            output: Money::picodollars(price.output),
+            cached_input: price.cached_input.map(Money::picodollars),
+            cache_write: price.cache_write.map(Money::picodollars),
+            reasoning: price.reasoning.map(Money::picodollars),
+            cache_write_hour: price.cache_write_hour.map(Money::picodollars),
         }
     }
 }

@@ -77,7 +77,8 @@ impl Request {
             Self::Generate(request) => {
                 let messages = request.messages.iter().map(Message::tokens_max);
                 let tools = request.tools.iter().map(|tool| {
-                    tool.name.len() + tool.description.len() + tool.parameters_json.len() + TOKENS_AROUND
+                    let said = tool.name.len() + tool.description.len() + tool.parameters_json.len();
+                    said + tool.extra_json.len() + TOKENS_AROUND
                 });
                 messages.chain(tools).fold(TOKENS_AROUND, usize::saturating_add)
             }

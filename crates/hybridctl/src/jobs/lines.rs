@@ -198,15 +198,18 @@ fn call(mut fields: Fields) -> anyhow::Result<v1::ToolCall> {
 
 fn tool(mut fields: Fields) -> anyhow::Result<v1::Tool> {
     let mut function: Fields = take(&mut fields, "function")?.context("function is missing")?;
-    let tool = v1::Tool {
+    fields.remove("type");
+    let mut tool = v1::Tool {
         name: text(&mut function, "name")?,
         description: text(&mut function, "description")?,
         parameters_json: function.remove("parameters").map(|schema| schema.to_string()).unwrap_or_default(),
         strict: take(&mut function, "strict")?,
+        extra_json: String::new(),
     };
-    fields.remove("type");
-    nothing_left(&fields, "tool")?;
-    nothing_left(&function, "function")?;
+    if !function.is_empty() {
+        fields.insert("function".to_owned(), Value::Object(function));
+    }
+    tool.extra_json = rest(fields);
     Ok(tool)
 }
 

@@ -10,7 +10,10 @@ use wire::v1::{self, batch_item};
 
 use super::intake::ITEMS_MAX;
 use crate::{
-    provider::{Call, jobs::Desk},
+    provider::{
+        Call,
+        jobs::{Desk, Place},
+    },
     route::Route,
 };
 
@@ -18,6 +21,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(super) struct First<'a> {
     pub(super) job_id: &'a str,
+    pub(super) uid: &'a str,
     /// Of the requests before; empty when this is the first.
     pub(super) endpoint: &'a str,
     /// Of the part's first item in the job.
@@ -61,8 +65,9 @@ pub(super) fn write(
         fits(&request, &item, route).map_err(within)?;
         let call = Call { target: &route.target, request: &request };
         let (prepared, _) = desk.dialect.prepare(call).map_err(within)?;
-        let endpoint =
-            desk.jobs.batch_line(&item.custom_id, &prepared, &mut written.requests).map_err(within)?;
+        let id = desk.jobs.line_id(first.uid, position, &item.custom_id);
+        let place = Place { id: &id, position };
+        let endpoint = desk.jobs.batch_line(place, &prepared, &mut written.requests).map_err(within)?;
         if written.endpoint.is_empty() {
             written.endpoint = endpoint;
         } else if written.endpoint != endpoint {

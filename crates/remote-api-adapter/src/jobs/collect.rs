@@ -55,6 +55,7 @@ impl Total {
         sum.output = sum.output + usage.output;
         sum.cached_input = sum.cached_input + usage.cached_input;
         sum.cache_write = sum.cache_write + usage.cache_write;
+        sum.cache_write_hour = sum.cache_write_hour + usage.cache_write_hour;
         sum.reasoning = sum.reasoning + usage.reasoning;
         sum.estimated |= usage.estimated;
         self.cost = self.cost + cost;
@@ -103,8 +104,10 @@ impl Batch<'_> {
         let unfinished = self.folder.join(store::RESULTS).with_extension("new");
         let mut out = BufWriter::new(File::create(&unfinished)?);
         let mut total = Total::default();
-        while let Some(item) = items.next()? {
-            let line = match places.remove(&item.custom_id) {
+        for position in 0.. {
+            let Some(item) = items.next()? else { break };
+            let line_id = self.desk.jobs.line_id(&self.job.uid, position, &item.custom_id);
+            let line = match places.remove(&*line_id) {
                 Some(place) => Some(read(&mut files, place)?),
                 None => None,
             };

@@ -147,10 +147,10 @@ impl Driver {
             let message = format!("deployment {} is no longer configured", self.job.deployment);
             return Err(later(Fault::new(Code::Unavailable, Origin::Internal, true, message)));
         };
-        let Some(desk) = route.upstream.provider.jobs() else {
-            let message = format!("{} offers no jobs at the moment", self.job.provider);
-            return Err(later(Fault::new(Code::Unavailable, Origin::Internal, true, message)));
-        };
+        let desk = route.upstream.provider.jobs().map_err(|reason| {
+            let message = format!("{} offers no jobs at the moment: {reason}", self.job.provider);
+            later(Fault::new(Code::Unavailable, Origin::Internal, true, message))
+        })?;
         match self.job.stage.clone() {
             Stage::Receiving => Ok(Next::Wait),
             Stage::Uploading | Stage::Creating { tried: false, .. } if self.watched.is_cancelled() => {
@@ -173,7 +173,8 @@ impl Driver {
 
     async fn create(&mut self, desk: Desk<'_>, files: Vec<String>, tried: bool) -> Result<Next, Failure> {
         let order = self.order();
-        let found = if tried { desk.jobs.find(desk.side, order.as_order()).await? } else { None };
+        let found =
+            if tried { desk.jobs.find(desk.side, order.as_order(), &self.others()).await? } else { None };
         let id = match found {
             Some(id) => {
                 tracing::info!(job = %self.job.id, provider_job = %id, "a job was found that was created unheard");
@@ -269,7 +270,7 @@ impl Driver {
             let (route, job) = (Arc::clone(route), self.job.clone());
             let machine = self.jobs.adapter.routes.machine.clone();
             let total = blocking(move || {
-                let desk = route.upstream.provider.jobs().ok_or_else(|| Fault::internal("no jobs"))?;
+                let desk = route.upstream.provider.jobs().map_err(Fault::internal)?;
                 let batch = collect::Batch {
                     folder: &folder,
                     job: &job,
@@ -346,19 +347,33 @@ impl Driver {
         Ok(Next::Go)
     }
 
+    /// The provider's ids of the jobs that are not this one.
+    fn others(&self) -> Vec<String> {
+        let table = self.jobs.table();
+        let ids = table.values().map(|watched| watched.job.borrow().provider_job_id.clone());
+        ids.filter(|id| !id.is_empty()).collect()
+    }
+
     fn order(&self) -> Owned {
         let folder = self.jobs.store.folder(&self.job.id);
         let work = match &self.job.kind {
-            Kind::Batch { endpoint, .. } => {
-                OwnedWork::Batch { endpoint: endpoint.clone(), requests: folder.join(store::REQUESTS) }
-            }
+            Kind::Batch { endpoint, items } => OwnedWork::Batch {
+                endpoint: endpoint.clone(),
+                requests: folder.join(store::REQUESTS),
+                count: *items,
+            },
             Kind::FineTune { options, .. } => OwnedWork::FineTune {
                 options: options.clone(),
                 training: folder.join(store::TRAINING),
                 validation: (self.job.lengths().validation_bytes > 0).then(|| folder.join(store::VALIDATION)),
             },
         };
-        Owned { uid: self.job.uid.clone(), model: self.job.model.clone(), work }
+        Owned {
+            uid: self.job.uid.clone(),
+            model: self.job.model.clone(),
+            since_unix_ms: self.job.submitted_unix_ms,
+            work,
+        }
     }
 }
 
@@ -366,23 +381,26 @@ impl Driver {
 struct Owned {
     uid: String,
     model: String,
+    since_unix_ms: u64,
     work: OwnedWork,
 }
 
 enum OwnedWork {
-    Batch { endpoint: String, requests: PathBuf },
+    Batch { endpoint: String, requests: PathBuf, count: u64 },
     FineTune { options: crate::provider::jobs::Options, training: PathBuf, validation: Option<PathBuf> },
 }
 
 impl Owned {
     fn as_order(&self) -> Order<'_> {
         let work = match &self.work {
-            OwnedWork::Batch { endpoint, requests } => Work::Batch { endpoint, requests },
+            OwnedWork::Batch { endpoint, requests, count } => {
+                Work::Batch { endpoint, requests, count: *count }
+            }
             OwnedWork::FineTune { options, training, validation } => {
                 Work::FineTune { options, training, validation: validation.as_deref() }
             }
         };
-        Order { uid: &self.uid, model: &self.model, work }
+        Order { uid: &self.uid, model: &self.model, since_unix_ms: self.since_unix_ms, work }
     }
 }
 

@@ -67,10 +67,11 @@ fn route<'r>(routes: &'r Routes, model: &str, asked: &Asked) -> Result<(&'r Arc<
 fn able<'r>(route: &'r Route, asked: &Asked) -> Result<Desk<'r>, Fault> {
     let unsupported = |message: String| Fault::new(Code::Unsupported, Origin::Caller, true, message);
     let name = &route.upstream.name;
-    let desk = route.upstream.provider.jobs().ok_or_else(|| {
-        unsupported(format!("{name} has no batches and no fine-tuning that this adapter knows"))
-            .in_field("model")
-    })?;
+    let desk = route
+        .upstream
+        .provider
+        .jobs()
+        .map_err(|reason| unsupported(format!("{name} runs no jobs: {reason}")).in_field("model"))?;
     let (kind, field) = match asked {
         Asked::Batch(_) => (crate::provider::jobs::Kind::Batch, "batch"),
         Asked::FineTune(_) => (crate::provider::jobs::Kind::FineTune, "fine_tune"),
@@ -225,7 +226,7 @@ impl Target<'_> {
         };
         match (asked, &job.kind) {
             (Asked::Batch(batch), Kind::Batch { endpoint, items }) => {
-                let first = batch::First { job_id: &job.id, endpoint, position: *items };
+                let first = batch::First { job_id: &job.id, uid: &job.uid, endpoint, position: *items };
                 let written = batch::write(first, batch.items, self.route, self.desk)?;
                 let requests = part.requests_bytes + written.requests.len() as u64;
                 if requests > REQUESTS_BYTES_MAX {

@@ -125,6 +125,8 @@ pub(crate) struct Usage {
     pub(crate) cache_write: u64,
     pub(crate) reasoning: u64,
     pub(crate) estimated: bool,
+    #[serde(default)]
+    pub(crate) cache_write_hour: u64,
 }
 
 impl From<TokenUsage> for Usage {
@@ -136,6 +138,7 @@ impl From<TokenUsage> for Usage {
             cache_write: usage.cache_write.get(),
             reasoning: usage.reasoning.get(),
             estimated: usage.estimated,
+            cache_write_hour: usage.cache_write_hour.get(),
         }
     }
 }
@@ -147,6 +150,7 @@ impl From<Usage> for TokenUsage {
             output: Tokens::new(usage.output),
             cached_input: Tokens::new(usage.cached_input),
             cache_write: Tokens::new(usage.cache_write),
+            cache_write_hour: Tokens::new(usage.cache_write_hour),
             reasoning: Tokens::new(usage.reasoning),
             estimated: usage.estimated,
             // there are no batches of audio
@@ -176,7 +180,8 @@ pub(crate) struct Problem {
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
-        let v1::Error { code, origin, retryable, message, field, retry_after_ms, provider_code } =
+        // what a job costs stands beside it
+        let v1::Error { code, origin, retryable, message, field, retry_after_ms, provider_code, .. } =
             fault.into();
         Self { code, origin, retryable, message, field, retry_after_ms, provider_code }
     }
@@ -185,7 +190,8 @@ impl From<Fault> for Problem {
 impl From<Problem> for v1::Error {
     fn from(problem: Problem) -> Self {
         let Problem { code, origin, retryable, message, field, retry_after_ms, provider_code } = problem;
-        Self { code, origin, retryable, message, field, retry_after_ms, provider_code }
+        let error = Self::default();
+        Self { code, origin, retryable, message, field, retry_after_ms, provider_code, ..error }
     }
 }
 

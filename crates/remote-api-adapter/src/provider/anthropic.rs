@@ -13,6 +13,7 @@ mod encode;
 mod error;
 #[cfg(test)]
 mod golden;
+mod jobs;
 mod model;
 mod stream;
 mod thinking;

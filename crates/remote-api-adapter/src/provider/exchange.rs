@@ -184,8 +184,8 @@ impl<D: Dialect> Provider for Exchange<D> {
         }
     }
 
-    fn jobs(&self) -> Option<Desk<'_>> {
-        Some(Desk { dialect: &self.dialect, jobs: self.dialect.jobs()?, side: self })
+    fn jobs(&self) -> Result<Desk<'_>, &'static str> {
+        Ok(Desk { dialect: &self.dialect, jobs: self.dialect.jobs()?, side: self })
     }
 }
 

@@ -4,11 +4,12 @@
 //! answers mean. Keys, deadlines, refusals and the way to the disk are the same for all and stand behind [`Side`]. When to
 //! call, what to remember and what it costs is the business of [`crate::jobs`].
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
-use domain::fault::Fault;
+use domain::fault::{Code, Fault, Origin};
 use futures::future::BoxFuture;
 use reqwest::{Method, Url};
+use serde::Deserialize;
 
 use super::{Dialect, Failure, Prepared};
 
@@ -26,6 +27,8 @@ pub(crate) struct Order<'a> {
     pub(crate) uid: &'a str,
     /// The provider's name of the model.
     pub(crate) model: &'a str,
+    /// It was not created before this.
+    pub(crate) since_unix_ms: u64,
     pub(crate) work: Work<'a>,
 }
 
@@ -36,6 +39,7 @@ pub(crate) enum Work<'a> {
         endpoint: &'a str,
         /// What [`JobDialect::batch_line`] wrote, a line for each request.
         requests: &'a Path,
+        count: u64,
     },
     FineTune {
         options: &'a Options,
@@ -122,16 +126,30 @@ pub(crate) enum Outcome<'l> {
     Failed { code: String, message: String },
 }
 
+/// A request of a batch, as it stands among the others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// As [`JobDialect::line_id`] made it.
+    pub(crate) id: &'a str,
+    /// 0 for the batch's first.
+    pub(crate) position: u64,
+}
+
 /// A provider's wire format for jobs.
 pub(crate) trait JobDialect: Send + Sync {
     /// Whether it does this kind of work; otherwise the reason, for people.
     fn offers(&self, kind: Kind) -> Result<(), &'static str>;
 
+    /// What the provider knows a request of the batch `uid` by; `position` is its place in the batch.
+    fn line_id<'a>(&self, _uid: &str, _position: u64, custom_id: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(custom_id)
+    }
+
     /// Writes one request of a batch as a line, with its end, and says which endpoint it is for.
     ///
     /// # Errors
     /// The provider does not take such requests in batches.
-    fn batch_line(&self, custom_id: &str, prepared: &Prepared, out: &mut Vec<u8>) -> Result<String, Fault>;
+    fn batch_line(&self, line: Place<'_>, prepared: &Prepared, out: &mut Vec<u8>) -> Result<String, Fault>;
 
     /// Brings the files to the provider, where it wants them first; gives back their ids.
     fn upload<'a>(
@@ -148,11 +166,13 @@ pub(crate) trait JobDialect: Send + Sync {
         files: &'a [String],
     ) -> BoxFuture<'a, Result<String, Failure>>;
 
-    /// The job that an earlier [`JobDialect::create`] made without our hearing of it.
+    /// The job that an earlier [`JobDialect::create`] made without our hearing of it. `others` are the provider's ids of jobs
+    /// that are known to be others. Fails in passing while it cannot be told.
     fn find<'a>(
         &'a self,
         side: &'a dyn Side,
         order: Order<'a>,
+        others: &'a [String],
     ) -> BoxFuture<'a, Result<Option<String>, Failure>>;
 
     /// How a job stands.
@@ -221,6 +241,12 @@ pub(crate) enum Payload<'a> {
         file: &'a Path,
         name: String,
     },
+    /// JSON of which a file is the middle.
+    Around {
+        before: &'static str,
+        file: &'a Path,
+        after: &'static str,
+    },
 }
 
 impl Ask<'_> {
@@ -243,4 +269,23 @@ pub(crate) trait Side: Send + Sync {
 
     /// Writes the answer of a GET to a file, and syncs it.
     fn download<'a>(&'a self, url: Url, to: &'a Path) -> BoxFuture<'a, Result<(), Failure>>;
+}
+
+/// Reads an answer of a [`Side`].
+///
+/// # Errors
+/// `Upstream`, by the place only: it may quote what was asked.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(
+    side: &dyn Side,
+    what: &str,
+    body: &'a [u8],
+) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        let provider = side.provider();
+        let (kind, column) = (error.classify(), error.column());
+        let message =
+            format!("{provider} sent {what} that does not parse ({kind:?} error in column {column})");
+        // another answer may be sound: a gateway between us may have spoken
+        Failure { fault: Fault::new(Code::Upstream, Origin::Provider, true, message), transient: true }
+    })
 }

@@ -12,7 +12,7 @@ pub(crate) mod error;
 pub(crate) mod flavor;
 #[cfg(test)]
 mod golden;
-mod jobs;
+pub(crate) mod jobs;
 mod responses;
 mod stream;
 

@@ -1,6 +1,7 @@
 //! Batches and fine-tuning on the real program, with a real nats-server and a provider that runs jobs.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail as the tests do")]
 
+mod others;
 mod refusals;
 mod training;
 mod world;

@@ -32,7 +32,13 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// With a provider that speaks as OpenAI does.
     pub(crate) async fn start() -> Self {
+        Self::start_as("openai").await
+    }
+
+    /// With a provider of this kind.
+    pub(crate) async fn start_as(kind: &str) -> Self {
         let (nats, provider) = (Nats::start().await.unwrap(), JobUpstream::start(KEY).await.unwrap());
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("key"), KEY).unwrap();
@@ -49,7 +55,7 @@ impl World {
             jobs = {{ poll_min_ms = 20, poll_max_ms = 200 }}
             [[remote-api-adapter.providers]]
             name = "fake"
-            kind = "openai"
+            kind = "{kind}"
             base_url = "{base}"
             allow_private = true
             api_key = {{ file = "{folder}/key" }}
@@ -72,7 +78,7 @@ impl World {
             "#,
             folder = folder.path().display(),
             url = nats.url(),
-            base = provider.base_url(),
+            base = if kind == "azure" { provider.root() } else { provider.base_url() },
         );
         std::fs::write(folder.path().join("hybrid.toml"), config).unwrap();
         let settings = bus::Settings { url: nats.url(), ..bus::Settings::default() };

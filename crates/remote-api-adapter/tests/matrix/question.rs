@@ -121,7 +121,7 @@ pub(crate) fn with_tools(mut request: v1::GenerateRequest) -> v1::GenerateReques
         name: "weather".to_owned(),
         description: "Tells the weather.".to_owned(),
         parameters_json: parameters().to_string(),
-        strict: None,
+        ..v1::Tool::default()
     }];
     request
 }

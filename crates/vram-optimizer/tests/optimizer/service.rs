@@ -133,10 +133,10 @@ impl Running {
     }
 }
 
-fn lease(outcome: Outcome) -> Result<v1::Lease, v1::Error> {
+fn lease(outcome: Outcome) -> Result<v1::Lease, Box<v1::Error>> {
     match outcome {
         Outcome::Granted(lease) => Ok(lease),
-        Outcome::Error(error) => Err(error),
+        Outcome::Error(error) => Err(Box::new(error)),
         Outcome::List(list) => panic!("a list in place of a lease: {list:?}"),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use domain::fault::{Code, Fault, Origin};
+use domain::{
+    fault::{Code, Fault, Origin, Spent},
+    units::Money,
+};
 
 use crate::v1;
 
@@ -90,6 +93,8 @@ impl From<Fault> for v1::Error {
                 u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1)
             }),
             provider_code: fault.provider_code,
+            usage: fault.spent.as_ref().map(|spent| spent.usage.into()),
+            cost_picodollars: fault.spent.map_or(0, |spent| spent.cost.as_picodollars()),
         }
     }
 }
@@ -104,6 +109,10 @@ impl From<v1::Error> for Fault {
             message: error.message,
             field: error.field,
             provider_code: error.provider_code,
+            spent: error.usage.map(|usage| {
+                let cost = Money::picodollars(error.cost_picodollars.max(0));
+                Box::new(Spent { usage: usage.into(), cost })
+            }),
         }
     }
 }
@@ -121,5 +130,15 @@ mod tests {
             assert!(Fault::from(error).retry_after.is_some_and(|back| back >= wait));
         }
         assert_eq!(Fault::from(v1::Error::from(Fault::internal("x"))).retry_after, None);
+    }
+
+    #[test]
+    fn what_a_failure_cost_goes_with_it() {
+        let usage = v1::TokenUsage { input: 7, cache_write: 5, cache_write_hour: 2, ..Default::default() };
+        let error = v1::Error { usage: Some(usage), cost_picodollars: 9, ..Fault::internal("x").into() };
+        let fault = Fault::from(error.clone());
+        assert_eq!(fault.spent.as_ref().map(|spent| spent.cost.as_picodollars()), Some(9));
+        assert_eq!(v1::Error::from(fault), error);
+        assert_eq!(v1::Error::from(Fault::internal("x")).usage, None);
     }
 }

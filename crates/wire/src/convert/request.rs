@@ -230,6 +230,7 @@ fn tool(wire: v1::Tool, index: usize) -> Result<Tool, Fault> {
         name: wire.name,
         description: wire.description,
         strict: wire.strict,
+        extra_json: json_object(format_args!("tools[{index}]"), wire.extra_json)?,
     })
 }
 

@@ -20,6 +20,13 @@ pub struct Error {
     /// The provider's own code or HTTP status, scrubbed of keys; empty when none.
     #[prost(string, tag = "7")]
     pub provider_code: ::prost::alloc::string::String,
+    /// What the attempt used before it failed, tries that the executor repeated by itself included; unset when nothing is known
+    /// to have been used.
+    #[prost(message, optional, tag = "8")]
+    pub usage: ::core::option::Option<TokenUsage>,
+    /// The cost of `usage`, pico-dollars.
+    #[prost(int64, tag = "9")]
+    pub cost_picodollars: i64,
 }
 /// What one attempt used, by kind. `input` includes cached, cache-write and audio tokens, `output` includes reasoning and audio.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -52,6 +59,9 @@ pub struct TokenUsage {
     /// Characters that were spoken.
     #[prost(uint64, tag = "10")]
     pub characters: u64,
+    /// Part of `cache_write` that the provider keeps for an hour rather than for five minutes.
+    #[prost(uint64, tag = "11")]
+    pub cache_write_hour: u64,
 }
 /// Prices in pico-dollars per token ($1 per million tokens = 1,000,000).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -84,6 +94,30 @@ pub struct Price {
     /// For each character that is spoken; unset = nothing.
     #[prost(int64, optional, tag = "10")]
     pub character: ::core::option::Option<i64>,
+    /// Cache writes that are kept for an hour. Unset: they cost as much as other cache writes.
+    #[prost(int64, optional, tag = "11")]
+    pub cache_write_hour: ::core::option::Option<i64>,
+    /// Unset: the length of the prompt changes nothing.
+    #[prost(message, optional, tag = "12")]
+    pub long_prompt: ::core::option::Option<LongPromptPrice>,
+}
+/// Prices of a whole call whose input has more than `above_tokens`; the rest as in `Price`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LongPromptPrice {
+    #[prost(uint64, tag = "1")]
+    pub above_tokens: u64,
+    #[prost(int64, tag = "2")]
+    pub input: i64,
+    #[prost(int64, tag = "3")]
+    pub output: i64,
+    #[prost(int64, optional, tag = "4")]
+    pub cached_input: ::core::option::Option<i64>,
+    #[prost(int64, optional, tag = "5")]
+    pub cache_write: ::core::option::Option<i64>,
+    #[prost(int64, optional, tag = "6")]
+    pub reasoning: ::core::option::Option<i64>,
+    #[prost(int64, optional, tag = "7")]
+    pub cache_write_hour: ::core::option::Option<i64>,
 }
 /// Where a deployment runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -485,6 +519,10 @@ pub struct Tool {
     pub parameters_json: ::prost::alloc::string::String,
     #[prost(bool, optional, tag = "4")]
     pub strict: ::core::option::Option<bool>,
+    /// JSON object: fields that are not modelled, such as Anthropic's `cache_control`; empty when none. An executor that cannot
+    /// pass one on refuses the request by the field's name.
+    #[prost(string, tag = "5")]
+    pub extra_json: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ToolChoice {

@@ -64,7 +64,8 @@ fn collected(folder: &Path, outputs: &[String], ending: Ending) -> (Total, Vec<v
     let route = route();
     let desk = route.upstream.provider.jobs().unwrap();
     let items = ["a", "b", "c", "d"].map(item).to_vec();
-    let written = write(First { job_id: "j", endpoint: "", position: 0 }, items, &route, desk).unwrap();
+    let written =
+        write(First { job_id: "j", uid: "j.1", endpoint: "", position: 0 }, items, &route, desk).unwrap();
     std::fs::write(folder.join(store::ITEMS), &written.items).unwrap();
     let files: Vec<PathBuf> = (0..outputs.len()).map(|at| folder.join(format!("output-{at}"))).collect();
     for (file, text) in files.iter().zip(outputs) {

@@ -8,11 +8,11 @@ use reqwest::{
 };
 use wire::v1;
 
-use super::{decode, encode, error::Words, stream::Decoder};
+use super::{decode, encode, error::Words, jobs::JobClient, stream::Decoder};
 use crate::{
     config::Invalid,
     credential::Key,
-    provider::{Call, Completion, Dialect, Failure, Prepared, Reader, Refused},
+    provider::{Call, Completion, Dialect, Failure, Prepared, Reader, Refused, jobs::JobDialect},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -25,6 +25,7 @@ const VERSION: (HeaderName, HeaderValue) =
 pub(crate) struct Anthropic {
     name: String,
     messages: Url,
+    jobs: JobClient,
 }
 
 impl Anthropic {
@@ -34,7 +35,7 @@ impl Anthropic {
         let url = format!("{}/messages", base_url.as_str().trim_end_matches('/'));
         let messages =
             Url::parse(&url).map_err(|error| Invalid::new("base_url", format!("gives {url:?}: {error}")))?;
-        Ok(Self { name, messages })
+        Ok(Self { name, jobs: JobClient::new(&messages), messages })
     }
 }
 
@@ -43,7 +44,7 @@ impl Dialect for Anthropic {
         let body = encode::encode(call)?;
         let prepared = Prepared {
             url: self.messages.clone(),
-            headers: HeaderMap::from_iter([VERSION]),
+            headers: HeaderMap::new(),
             content_type: JSON,
             accept: if call.request.streams() { EVENT_STREAM } else { JSON },
             body: body.into(),
@@ -56,6 +57,7 @@ impl Dialect for Anthropic {
         request: &'a mut reqwest::Request,
         key: Option<&'a Key>,
     ) -> BoxFuture<'a, Result<(), Failure>> {
+        request.headers_mut().insert(VERSION.0, VERSION.1);
         let shown = key.map_or(Ok(()), |key| {
             let mut value = HeaderValue::from_str(key.expose()).map_err(|_| {
                 let message = format!("the key of {} holds characters that no header can carry", self.name);
@@ -70,6 +72,10 @@ impl Dialect for Anthropic {
 
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure {
         Words::of_body(refused.body).into_failure(Some(refused.status), provider, key)
+    }
+
+    fn jobs(&self) -> Result<&dyn JobDialect, &'static str> {
+        Ok(&self.jobs)
     }
 }
 

@@ -16,13 +16,14 @@ use domain::{
 };
 
 use self::{
+    block::Hour,
     options::Options,
     turns::{Conversation, Speaker},
 };
 use super::{model::Model, thinking::Thinking, unsupported};
 use crate::provider::{
     Call, Target,
-    json::{self, Object},
+    json::{self, Fields, Object},
     no_audio, translation,
 };
 
@@ -86,10 +87,11 @@ fn translate(request: &Translate, target: &Target) -> Result<Vec<u8>, Fault> {
 
 fn generate(request: &Generate, target: &Target) -> Result<Vec<u8>, Fault> {
     let model = Model::of(&target.upstream_model);
-    let options = Options::parse(&request.envelope.extra_json)?;
+    let hour = Hour { is_priced: target.prices_cache_hour };
+    let options = Options::parse(&request.envelope.extra_json, hour)?;
     let max_tokens = request.sampling.max_tokens.or(target.max_output_tokens).unwrap_or(MAX_TOKENS);
     let thinking = Thinking::decide(model, options.effort.as_deref(), options.thinking, max_tokens)?;
-    let conversation = Conversation::read(&request.messages)?;
+    let conversation = Conversation::read(&request.messages, hour)?;
     if let Some(last) = conversation.turns.last()
         && last.speaker == Speaker::Assistant
         && (thinking.is_on() || !model.continues())
@@ -106,7 +108,7 @@ fn generate(request: &Generate, target: &Target) -> Result<Vec<u8>, Fault> {
     sampling(&mut root, &request.sampling, model, thinking)?;
     if !request.tools.is_empty() {
         json::array(root.nested("tools"), request.tools.iter().enumerate(), |out, (index, offered)| {
-            tool(out, offered, index)
+            tool(out, offered, index, hour)
         })?;
     }
     tool_choice(&mut root, request, &options, model, thinking)?;
@@ -194,7 +196,7 @@ fn sampling(
     Ok(())
 }
 
-fn tool(out: &mut Vec<u8>, tool: &Tool, index: usize) -> Result<(), Fault> {
+fn tool(out: &mut Vec<u8>, tool: &Tool, index: usize, hour: Hour) -> Result<(), Fault> {
     let mut object = Object::begin(out);
     object.text("name", &tool.name);
     if !tool.description.is_empty() {
@@ -208,7 +210,24 @@ fn tool(out: &mut Vec<u8>, tool: &Tool, index: usize) -> Result<(), Fault> {
     };
     object.raw("input_schema", schema);
     object.optional("strict", tool.strict);
-    object.end();
+    tool_extras(&mut object, &format!("tools[{index}]"), &tool.extra_json, hour).map(|()| object.end())
+}
+
+/// Anthropic's own fields of a tool (`cache_control`, `input_examples` …), also where they stand beside OpenAI's function.
+fn tool_extras(object: &mut Object<'_>, path: &str, extra_json: &str, hour: Hour) -> Result<(), Fault> {
+    let (functions, own) = Fields::parse(path, extra_json)?.split("function");
+    let inside = format!("{path}.function");
+    for (path, fields) in functions
+        .into_iter()
+        .map(|function| Ok((inside.as_str(), Fields::parse(&inside, function.get())?)))
+        .chain([Ok((path, own))])
+        .collect::<Result<Vec<_>, Fault>>()?
+    {
+        if let Some(value) = fields.get("cache_control") {
+            hour.check(&format!("{path}.cache_control"), value)?;
+        }
+        object.carry(path, &fields)?;
+    }
     Ok(())
 }
 

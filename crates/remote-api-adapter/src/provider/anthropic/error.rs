@@ -68,7 +68,8 @@ impl Words {
         failure
     }
 
-    fn status(&self) -> Option<u16> {
+    /// The status that goes with the kind of error, where it is a known one.
+    pub(super) fn status(&self) -> Option<u16> {
         Some(match self.kind.as_str() {
             "invalid_request_error" => 400,
             "authentication_error" => 401,

@@ -18,7 +18,8 @@ use crate::{
     credential::Key,
     provider::{
         Call, Dialect, Failure, Prepared, Reader, Refused,
-        openai::{self, Flavor, encode::Endpoint},
+        jobs::JobDialect,
+        openai::{self, Flavor, encode::Endpoint, jobs::JobClient},
     },
     settings::AzureAuth,
 };
@@ -106,6 +107,24 @@ impl Addresses {
         }
         url
     }
+
+    /// Where files, batches and trainings are; the models API has none of its own.
+    pub(super) fn jobs(&self) -> Option<JobClient> {
+        let (path, prefix): (&[&str], _) = match self.surface {
+            Surface::V1 => (&["openai", "v1"], "/v1"),
+            // this one's batches name endpoints without a version
+            Surface::Dated => (&["openai"], ""),
+            Surface::Models => return None,
+        };
+        let mut base = self.base.clone();
+        if let Ok(mut segments) = base.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        if let Some(version) = &self.version {
+            base.query_pairs_mut().append_pair("api-version", version);
+        }
+        Some(JobClient::new(&base, prefix))
+    }
 }
 
 /// `2024-10-21` or `2024-10-21-preview`.
@@ -120,9 +139,17 @@ fn is_dated(version: &str) -> bool {
 
 /// One configured resource.
 pub(crate) struct Azure {
-    pub(crate) name: String,
-    pub(crate) addresses: Addresses,
-    pub(crate) auth: AzureAuth,
+    name: String,
+    addresses: Addresses,
+    auth: AzureAuth,
+    jobs: Option<JobClient>,
+}
+
+impl Azure {
+    pub(crate) fn new(name: String, addresses: Addresses, auth: AzureAuth) -> Self {
+        let jobs = addresses.jobs();
+        Self { name, addresses, auth, jobs }
+    }
 }
 
 impl Dialect for Azure {
@@ -159,5 +186,10 @@ impl Dialect for Azure {
 
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure {
         openai::client::refusal(provider, refused, key)
+    }
+
+    fn jobs(&self) -> Result<&dyn JobDialect, &'static str> {
+        let why = "an address with /models has no batches and no fine-tuning, expected the resource's own";
+        self.jobs.as_ref().map(|jobs| jobs as &dyn JobDialect).ok_or(why)
     }
 }

@@ -11,8 +11,9 @@ use super::*;
 use crate::{
     credential::Credential,
     provider::{
-        Api, Call, Dialect, Failure, Refused, Target,
+        Api, Call, Dialect, Failure, Prepared, Refused, Target,
         golden::{Golden, envelope, plain},
+        jobs::{Kind, Place},
         openai::encode::Endpoint,
     },
     settings::AzureAuth,
@@ -31,7 +32,7 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
 
 fn azure(auth: AzureAuth, version: Option<&str>) -> Azure {
     let addresses = addresses("https://res.openai.azure.com", version).unwrap();
-    Azure { name: "azure".to_owned(), addresses, auth }
+    Azure::new("azure".to_owned(), addresses, auth)
 }
 
 #[test]
@@ -161,4 +162,44 @@ fn a_filtered_prompt_says_what_it_was_filtered_for() {
     assert_eq!((fault.field.as_str(), fault.provider_code.as_str()), ("messages", "content_filter"));
     assert!(fault.message.contains("jailbreak, violence (high)"), "{fault}");
     assert!(!fault.message.contains("hate"), "{fault}");
+}
+
+#[test]
+fn jobs_have_their_addresses_and_name_endpoints_as_the_surface_does() {
+    let json = reqwest::header::HeaderValue::from_static("application/json");
+    for (base, version, batches, endpoint) in [
+        ("https://res.openai.azure.com", None, "/openai/v1/batches", "/v1/chat/completions"),
+        (
+            "https://res.services.ai.azure.com/openai/v1/",
+            Some("preview"),
+            "/openai/v1/batches?api-version=preview",
+            "/v1/chat/completions",
+        ),
+        (
+            "https://res.openai.azure.com/",
+            Some("2024-10-21"),
+            "/openai/batches?api-version=2024-10-21",
+            "/chat/completions",
+        ),
+    ] {
+        let azure = Azure::new("azure".to_owned(), addresses(base, version).unwrap(), AzureAuth::Key);
+        let jobs = azure.jobs().unwrap();
+        assert!(jobs.offers(Kind::Batch).is_ok() && jobs.offers(Kind::FineTune).is_ok());
+        let url = addresses(base, version).unwrap().of(Endpoint::ChatCompletions, "my-gpt");
+        let prepared = Prepared {
+            url,
+            headers: HeaderMap::new(),
+            content_type: json.clone(),
+            accept: json.clone(),
+            body: bytes::Bytes::from_static(b"{}"),
+        };
+        let place = Place { id: "a", position: 0 };
+        assert_eq!(jobs.batch_line(place, &prepared, &mut Vec::new()).unwrap(), endpoint, "{base}");
+        let Some(client) = addresses(base, version).unwrap().jobs() else { panic!("{base}") };
+        let listed = client.list(Kind::Batch);
+        let query = listed.query().map(|query| format!("?{query}")).unwrap_or_default();
+        assert_eq!(format!("{}{query}", listed.path()), batches);
+    }
+    let models = addresses("https://res.services.ai.azure.com/models", None).unwrap();
+    assert!(Azure::new("azure".to_owned(), models, AzureAuth::Key).jobs().is_err());
 }

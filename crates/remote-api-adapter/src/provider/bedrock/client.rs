@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     credential::Key,
-    provider::{Call, Completion, Dialect, Failure, Prepared, Reader, Refused, no_audio},
+    provider::{Call, Completion, Dialect, Failure, Prepared, Reader, Refused, jobs::JobDialect, no_audio},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -162,6 +162,10 @@ impl Dialect for Bedrock {
     fn blames_key(&self, status: Option<u16>, key: Option<&str>) -> bool {
         // the key that signs is none of the ring's: it is read again by itself when its files change
         !(matches!(status, None | Some(401 | 403)) && key.is_none() && self.keys.is_some())
+    }
+
+    fn jobs(&self) -> Result<&dyn JobDialect, &'static str> {
+        Err("its batches and trainings go from and to S3 buckets, which this adapter does not reach")
     }
 
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure {

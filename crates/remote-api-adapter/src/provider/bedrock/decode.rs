@@ -25,24 +25,36 @@ pub(super) use blocks::Block;
 
 /// Tokens as Bedrock counts them: input without what the cache was read or written for.
 /// <https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html>
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Usage {
     input_tokens: u64,
     output_tokens: u64,
     cache_read_input_tokens: Option<u64>,
     cache_write_input_tokens: Option<u64>,
+    /// Of what was written, how much is kept for how long.
+    cache_details: Vec<CacheDetail>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct CacheDetail {
+    ttl: String,
+    input_tokens: u64,
 }
 
 impl From<Usage> for TokenUsage {
     fn from(usage: Usage) -> Self {
         let read = usage.cache_read_input_tokens.unwrap_or(0);
         let written = usage.cache_write_input_tokens.unwrap_or(0);
+        let kept = usage.cache_details.iter().filter(|detail| detail.ttl == "1h");
+        let hour = kept.map(|detail| detail.input_tokens).fold(0, u64::saturating_add);
         Self {
             input: Tokens::new(usage.input_tokens.saturating_add(read).saturating_add(written)),
             output: Tokens::new(usage.output_tokens),
             cached_input: Tokens::new(read),
             cache_write: Tokens::new(written),
+            cache_write_hour: Tokens::new(hour.min(written)),
             // not told apart from the rest of the output
             reasoning: Tokens::ZERO,
             ..TokenUsage::default()

@@ -7,11 +7,15 @@ use std::{path::Path, time::Duration};
 use domain::fault::{Code, Fault, Origin};
 use futures::{FutureExt, future::BoxFuture};
 use reqwest::{
-    Response, StatusCode, Url,
-    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
+    Body, Response, StatusCode, Url,
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
     multipart::{Form, Part},
 };
-use tokio::{io::AsyncWriteExt, time::Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::Instant,
+};
+use tokio_util::io::ReaderStream;
 
 use super::Exchange;
 use crate::{
@@ -61,6 +65,12 @@ impl<D: Dialect> Exchange<D> {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 *request.body_mut() = Some(body.clone().into());
             }
+            Payload::Around { before, file, after } => {
+                let (body, length) = around(before, file, after).await.map_err(|fault| own(file, &fault))?;
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                headers.insert(CONTENT_LENGTH, length.into());
+                *request.body_mut() = Some(body);
+            }
             Payload::Form { fields, file, name } => {
                 let form = form(fields, file, name).await.map_err(|fault| own(file, &fault))?;
                 request = self.transport.with_form(request, form)?;
@@ -98,6 +108,15 @@ fn own(file: &Path, error: &std::io::Error) -> Failure {
     again(Fault::internal(format!("{name}: {error}")))
 }
 
+/// A body with a file in its middle, and its length.
+async fn around(before: &'static str, file: &Path, after: &'static str) -> std::io::Result<(Body, u64)> {
+    let content = tokio::fs::File::open(file).await?;
+    let length = content.metadata().await?.len();
+    let bytes = before.as_bytes().chain(content.take(length)).chain(after.as_bytes());
+    let whole = length + (before.len() + after.len()) as u64;
+    Ok((Body::wrap_stream(ReaderStream::new(bytes)), whole))
+}
+
 async fn form(fields: &[(&'static str, &str)], file: &Path, name: &str) -> std::io::Result<Form> {
     let content = tokio::fs::File::open(file).await?;
     let length = content.metadata().await?.len();
@@ -114,7 +133,8 @@ impl<D: Dialect> Side for Exchange<D> {
 
     fn call<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Vec<u8>, Failure>> {
         async move {
-            let limit = if matches!(ask.payload, Payload::Form { .. }) { FILE_MAX } else { CALL_MAX };
+            let carries = matches!(ask.payload, Payload::Form { .. } | Payload::Around { .. });
+            let limit = if carries { FILE_MAX } else { CALL_MAX };
             let whole = async {
                 let response = self.ask(&ask).await?;
                 self.transport.whole(response).await.map_err(again)

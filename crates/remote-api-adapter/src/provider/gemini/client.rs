@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     credential::Key,
-    provider::{Call, Dialect, Failure, Once, Prepared, Reader, Refused},
+    provider::{Call, Dialect, Failure, Once, Prepared, Reader, Refused, jobs::JobDialect},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -151,6 +151,10 @@ impl Dialect for Gemini {
             Ok(())
         }
         .boxed()
+    }
+
+    fn jobs(&self) -> Result<&dyn JobDialect, &'static str> {
+        Err("this adapter does not speak Google's batches, and Google tunes on Vertex AI's own storage only")
     }
 
     fn refusal(&self, provider: &str, refused: Refused<'_>, key: Option<&str>) -> Failure {

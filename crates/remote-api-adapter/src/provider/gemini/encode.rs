@@ -135,6 +135,7 @@ fn tools(root: &mut Object<'_>, tools: &[Tool]) -> Result<(), Fault> {
     json::array(root.nested("tools"), [tools], |out, tools| {
         let mut entry = Object::begin(out);
         json::array(entry.nested("functionDeclarations"), tools.iter().enumerate(), |out, (index, tool)| {
+            nothing_beside(index, &tool.extra_json)?;
             let mut function = Object::begin(out);
             function.text("name", &tool.name);
             if !tool.description.is_empty() {
@@ -150,6 +151,18 @@ fn tools(root: &mut Object<'_>, tools: &[Tool]) -> Result<(), Fault> {
         entry.end();
         Ok(())
     })
+}
+
+/// A function's declaration has no other fields that a caller could mean.
+fn nothing_beside(index: usize, extra_json: &str) -> Result<(), Fault> {
+    let path = format!("tools[{index}]");
+    match Fields::parse(&path, extra_json)?.iter().find(|(_, value)| value.get() != "null") {
+        Some((key, value)) => {
+            let expected = "nothing: Google's functions have no such field";
+            Err(unsupported(format!("{path}.{key}"), &shown(value.get()), expected))
+        }
+        None => Ok(()),
+    }
 }
 
 fn tool_config(root: &mut Object<'_>, request: &Generate) {

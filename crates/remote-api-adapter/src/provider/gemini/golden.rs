@@ -241,6 +241,7 @@ fn an_answer_can_be_sent_back() {
             description: String::new(),
             parameters_json: String::new(),
             strict: None,
+            extra_json: String::new(),
         }],
         ..plain()
     };

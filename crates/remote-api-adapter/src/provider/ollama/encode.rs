@@ -111,6 +111,14 @@ fn tools(root: &mut Object<'_>, tools: &[Tool]) -> Result<(), Fault> {
         if tool.strict == Some(true) {
             return Err(unsupported(format!("tools[{index}].strict"), "does not hold calls to a schema"));
         }
+        let path = format!("tools[{index}]");
+        let extra = Fields::parse(&path, &tool.extra_json)?;
+        // what to cache is not asked by a server that caches by itself
+        if let Some((key, _)) =
+            extra.iter().find(|(key, value)| *key != "cache_control" && value.get() != "null")
+        {
+            return Err(unsupported(format!("{path}.{key}"), "has no such field of a tool"));
+        }
         let mut object = Object::begin(out);
         object.text("type", "function");
         let mut function = Object::begin(object.nested("function"));

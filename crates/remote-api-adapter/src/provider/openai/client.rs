@@ -57,7 +57,7 @@ impl OpenAi {
             transcriptions: below(Endpoint::Transcriptions)?,
             translations: below(Endpoint::Translations)?,
             speech: below(Endpoint::Speech)?,
-            jobs: JobClient::new(base_url),
+            jobs: JobClient::new(base_url, "/v1"),
         })
     }
 }
@@ -150,8 +150,8 @@ impl Dialect for OpenAi {
         self::refusal(provider, refused, key)
     }
 
-    fn jobs(&self) -> Option<&dyn JobDialect> {
-        Some(&self.jobs)
+    fn jobs(&self) -> Result<&dyn JobDialect, &'static str> {
+        Ok(&self.jobs)
     }
 }
 

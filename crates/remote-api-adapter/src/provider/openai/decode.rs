@@ -247,6 +247,7 @@ impl From<Usage> for TokenUsage {
             output: Tokens::new(if beside { said + reasoning } else { said }),
             cached_input: Tokens::new(prompt.cached_tokens.or(usage.prompt_cache_hit_tokens).unwrap_or(0)),
             cache_write: Tokens::new(prompt.cache_write_tokens.unwrap_or(0)),
+            cache_write_hour: Tokens::ZERO,
             reasoning: Tokens::new(reasoning),
             ..TokenUsage::default()
         }

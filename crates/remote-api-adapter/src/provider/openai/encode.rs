@@ -76,7 +76,7 @@ fn chat(request: &Generate, target: &Target, flavor: Flavor) -> Result<Encoded, 
     sampling(&mut root, &request.sampling, target);
     if !request.tools.is_empty() {
         json::array(root.nested("tools"), request.tools.iter().enumerate(), |out, (index, offered)| {
-            tool(out, offered, index)
+            tool(out, flavor, offered, index)
         })?;
     }
     if let Some(choice) = &request.tool_choice {
@@ -286,7 +286,9 @@ fn tool_call(out: &mut Vec<u8>, call: &ToolCall, path: &str, flavor: Flavor) -> 
     Ok(())
 }
 
-fn tool(out: &mut Vec<u8>, tool: &Tool, index: usize) -> Result<(), Fault> {
+fn tool(out: &mut Vec<u8>, flavor: Flavor, tool: &Tool, index: usize) -> Result<(), Fault> {
+    let path = format!("tools[{index}]");
+    let (functions, extras) = flavor.of_part(Fields::parse(&path, &tool.extra_json)?).split("function");
     let mut object = Object::begin(out);
     object.text("type", "function");
     let mut function = Object::begin(object.nested("function"));
@@ -299,7 +301,12 @@ fn tool(out: &mut Vec<u8>, tool: &Tool, index: usize) -> Result<(), Fault> {
         function.raw("parameters", json::object(&path, &tool.parameters_json)?);
     }
     function.optional("strict", tool.strict);
+    for beside in functions {
+        let path = format!("{path}.function");
+        function.carry(&path, &flavor.of_part(Fields::parse(&path, beside.get())?))?;
+    }
     function.end();
+    object.carry(&path, &extras)?;
     object.end();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Files, batches and fine-tuning jobs of the dialect; Azure's `/openai/v1` speaks the same.
+//! Files, batches and fine-tuning jobs of the dialect; Azure speaks the same, also where its address names a version.
 //!
 //! Reference: <https://platform.openai.com/docs/api-reference/batch>, `/files`, `/fine-tuning`. A job carries our id in its
 //! metadata, by which [`JobDialect::find`] knows it.
@@ -16,10 +16,12 @@ use serde_json::value::RawValue;
 
 use crate::provider::{
     Failure, Prepared,
-    jobs::{Ask, Event, JobDialect, Kind, Line, Look, Options, Order, Outcome, Payload, Side, Work},
+    jobs::{
+        Ask, Event, JobDialect, Kind, Line, Look, Options, Order, Outcome, Payload, Place, Side, Work, parse,
+    },
     json::{Object, Text},
 };
-use shape::{Batch, Events, File, Listed, Training, parse};
+use shape::{Batch, Events, File, Listed, Training};
 
 /// Key of our id in a job's metadata.
 const METADATA_KEY: &str = "hybrid_job";
@@ -30,13 +32,30 @@ const PAGES_MAX: usize = 10;
 
 /// Where jobs of one server are.
 #[derive(Debug)]
-pub(super) struct JobClient {
+pub(crate) struct JobClient {
+    /// With a query, where each call has one.
     base: Url,
+    /// What a batch writes before the name of an endpoint.
+    prefix: &'static str,
 }
 
 impl JobClient {
-    pub(super) fn new(base: &Url) -> Self {
-        Self { base: base.clone() }
+    /// `prefix` is what a batch writes before the name of an endpoint, as in `/v1`: whatever the server's own prefix is, a batch
+    /// names the public one.
+    pub(crate) fn new(base: &Url, prefix: &'static str) -> Self {
+        Self { base: base.clone(), prefix }
+    }
+
+    /// The endpoint of a call, as a batch names it.
+    fn endpoint(&self, path: &str) -> String {
+        let base = self.base.path().trim_end_matches('/');
+        let below = path.strip_prefix(base).unwrap_or(path);
+        // Azure's deployments stand in the requests' `model`
+        let below = below
+            .strip_prefix("/deployments/")
+            .and_then(|rest| rest.find('/').and_then(|end| rest.get(end..)))
+            .unwrap_or(below);
+        format!("{}{below}", self.prefix)
     }
 
     /// An address below the base URL.
@@ -53,6 +72,11 @@ impl JobClient {
             Kind::Batch => &["batches"],
             Kind::FineTune => &["fine_tuning", "jobs"],
         }
+    }
+
+    /// Where the jobs of a kind are listed and created.
+    pub(crate) fn list(&self, kind: Kind) -> Url {
+        self.at(Self::collection(kind))
     }
 
     fn job(&self, kind: Kind, id: &str, more: &[&str]) -> Url {
@@ -80,7 +104,7 @@ impl JobClient {
     async fn search(&self, side: &dyn Side, order: Order<'_>) -> Result<Option<String>, Failure> {
         let mut after = String::new();
         for _ in 0..PAGES_MAX {
-            let mut url = self.at(Self::collection(order.work.kind()));
+            let mut url = self.list(order.work.kind());
             url.query_pairs_mut().append_pair("limit", "100");
             if !after.is_empty() {
                 url.query_pairs_mut().append_pair("after", &after);
@@ -105,12 +129,8 @@ impl JobDialect for JobClient {
         Ok(())
     }
 
-    fn batch_line(&self, custom_id: &str, prepared: &Prepared, out: &mut Vec<u8>) -> Result<String, Fault> {
-        let base = self.base.path().trim_end_matches('/');
-        let path = prepared.url.path();
-        let below = path.strip_prefix(base).unwrap_or(path);
-        // whatever the server's own prefix is, a batch names the public one
-        let endpoint = format!("/v1{below}");
+    fn batch_line(&self, line: Place<'_>, prepared: &Prepared, out: &mut Vec<u8>) -> Result<String, Fault> {
+        let (custom_id, endpoint) = (line.id, self.endpoint(prepared.url.path()));
         let body: &RawValue = serde_json::from_slice(&prepared.body)
             .map_err(|error| Fault::internal(format!("a request of ours is no JSON: {error}")))?;
         let mut line = Object::begin(out);
@@ -161,7 +181,7 @@ impl JobDialect for JobClient {
                 self.ready(side, file).await?;
             }
             let body = creation(order, files);
-            let url = self.at(Self::collection(order.work.kind()));
+            let url = self.list(order.work.kind());
             let body = side.call(Ask::post(url, body)).await?;
             Ok(parse::<shape::Named<'_>>(side, "a job", &body)?.id.into_string())
         }
@@ -172,6 +192,7 @@ impl JobDialect for JobClient {
         &'a self,
         side: &'a dyn Side,
         order: Order<'a>,
+        _others: &'a [String],
     ) -> BoxFuture<'a, Result<Option<String>, Failure>> {
         self.search(side, order).boxed()
     }

@@ -118,6 +118,8 @@ struct ChatTool {
     #[serde(rename = "type")]
     kind: String,
     function: Option<ChatFunction>,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,6 +129,8 @@ struct ChatFunction {
     description: String,
     parameters: Option<Value>,
     strict: Option<bool>,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -305,11 +309,16 @@ fn tool(offered: ChatTool, index: usize) -> Result<Tool, Fault> {
         let message = format!("{field} is {:?}, expected function, with an object function", offered.kind);
         return Err(Fault::invalid(field, message));
     };
+    let mut extra = offered.extra;
+    if !function.extra.is_empty() {
+        extra.insert("function".to_owned(), Value::Object(function.extra));
+    }
     Ok(Tool {
         name: function.name,
         description: function.description,
         parameters_json: function.parameters.map(|schema| schema.to_string()).unwrap_or_default(),
         strict: function.strict,
+        extra_json: object(extra),
     })
 }
 

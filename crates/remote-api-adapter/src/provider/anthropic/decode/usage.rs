@@ -14,6 +14,7 @@ pub(in super::super) struct Usage<'a> {
     output_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
+    cache_creation: Option<CacheCreation>,
     output_tokens_details: Option<OutputDetails>,
     /// One for each time the model was run, where one call runs it several times (a conversation that is compacted on the
     /// way): what is billed is their sum, of which the fields above tell the last.
@@ -28,6 +29,12 @@ pub(in super::super) struct Usage<'a> {
     speed: Option<&'a RawValue>,
 }
 
+/// What was written to the cache, by how long it is kept.
+#[derive(Debug, Deserialize)]
+struct CacheCreation {
+    ephemeral_1h_input_tokens: Option<u64>,
+}
+
 #[derive(Debug, Deserialize)]
 struct OutputDetails {
     thinking_tokens: Option<u64>,
@@ -39,6 +46,7 @@ struct Iteration {
     output_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
+    cache_creation: Option<CacheCreation>,
 }
 
 impl<'a> Usage<'a> {
@@ -68,6 +76,8 @@ struct Run {
     uncached: u64,
     read: u64,
     written: u64,
+    /// Of `written`, what is kept for an hour.
+    hour: u64,
     output: u64,
 }
 
@@ -78,6 +88,7 @@ impl Counts {
         set(&mut last.uncached, usage.input_tokens);
         set(&mut last.read, usage.cache_read_input_tokens);
         set(&mut last.written, usage.cache_creation_input_tokens);
+        set(&mut last.hour, usage.cache_creation.as_ref().and_then(|kept| kept.ephemeral_1h_input_tokens));
         set(&mut last.output, usage.output_tokens);
         set(reasoning, usage.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens));
         if let Some(runs) = usage.iterations.as_deref().filter(|runs| !runs.is_empty()) {
@@ -87,18 +98,20 @@ impl Counts {
                 uncached: total(|run| run.input_tokens),
                 read: total(|run| run.cache_read_input_tokens),
                 written: total(|run| run.cache_creation_input_tokens),
+                hour: total(|run| run.cache_creation.as_ref()?.ephemeral_1h_input_tokens),
                 output: total(|run| run.output_tokens),
             });
         }
     }
 
     pub(super) fn into_usage(self) -> TokenUsage {
-        let Run { uncached, read, written, output } = self.sum.unwrap_or(self.last);
+        let Run { uncached, read, written, hour, output } = self.sum.unwrap_or(self.last);
         TokenUsage {
             input: Tokens::new(uncached.saturating_add(read).saturating_add(written)),
             output: Tokens::new(output),
             cached_input: Tokens::new(read),
             cache_write: Tokens::new(written),
+            cache_write_hour: Tokens::new(hour.min(written)),
             reasoning: Tokens::new(self.reasoning.min(output)),
             ..TokenUsage::default()
         }

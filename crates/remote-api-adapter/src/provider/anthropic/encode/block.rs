@@ -98,8 +98,8 @@ impl<'a> Block<'a> {
     ///
     /// # Errors
     /// `Unsupported`: something whose price is not known.
-    pub(super) fn own(path: String, fields: Fields<'a>) -> Result<Self, Fault> {
-        watch_cache(&path, &fields, 0)?;
+    pub(super) fn own(path: String, fields: Fields<'a>, hour: Hour) -> Result<Self, Fault> {
+        hour.watch(&path, &fields, 0)?;
         Ok(Self::new(path, Content::Own, fields))
     }
 
@@ -112,9 +112,9 @@ impl<'a> Block<'a> {
     /// # Errors
     /// `Unsupported`: a part that the API does not read, or whose price is not known; `InvalidArgument`: carried JSON that is
     /// none.
-    pub(super) fn read(part: &'a Part, path: String) -> Result<Option<Self>, Fault> {
+    pub(super) fn read(part: &'a Part, path: String, hour: Hour) -> Result<Option<Self>, Fault> {
         let extras = Fields::parse(&path, &part.extra_json)?;
-        watch_cache(&path, &extras, 0)?;
+        hour.watch(&path, &extras, 0)?;
         let content = match &part.content {
             PartContent::Text(text) if text.is_empty() && extras.iter().next().is_none() => return Ok(None),
             PartContent::Text(text) => Content::Text(Text::from(text.as_str())),
@@ -126,13 +126,13 @@ impl<'a> Block<'a> {
                 }
                 Content::Image(Source::picture(url, &path)?)
             }
-            PartContent::Json(json) => return Self::of_json(json, extras, path).map(Some),
+            PartContent::Json(json) => return Self::of_json(json, extras, path, hour).map(Some),
         };
         Ok(Some(Self::new(path, content, extras)))
     }
 
     /// A part that the domain does not model: OpenAI's are translated, Anthropic's own stay.
-    fn of_json(json: &'a str, extras: Fields<'a>, path: String) -> Result<Self, Fault> {
+    fn of_json(json: &'a str, extras: Fields<'a>, path: String, hour: Hour) -> Result<Self, Fault> {
         let mut own = Fields::parse(&path, json)?;
         let kind = own.iter().find(|(key, _)| *key == "type").map(|(_, value)| value.get());
         match kind {
@@ -166,7 +166,7 @@ impl<'a> Block<'a> {
             }
             own.keep(key, value);
         }
-        Self::own(path, own)
+        Self::own(path, own, hour)
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
@@ -240,45 +240,56 @@ fn parse<'a, T: Deserialize<'a>>(path: &str, json: &'a str) -> Result<T, Fault> 
     })
 }
 
-/// Finds the `cache_control` of a block and of the blocks inside it; `depth` is how deep it lies itself.
-///
-/// # Errors
-/// As [`refuse_long_cache`].
-fn watch_cache(path: &str, fields: &Fields<'_>, depth: usize) -> Result<(), Fault> {
-    for (key, value) in fields.iter() {
-        match key {
-            "cache_control" => refuse_long_cache(&format!("{path}.{key}"), value)?,
-            // blocks nest at these two; anything that is no list of objects holds none
-            "content" | "source" if depth < DEPTH_MAX => {
-                let inside: Vec<Fields<'_>> = if value.get().starts_with('[') {
-                    serde_json::from_str(value.get()).unwrap_or_default()
-                } else {
-                    serde_json::from_str(value.get()).into_iter().collect()
-                };
-                let path = format!("{path}.{key}");
-                inside.iter().try_for_each(|fields| watch_cache(&path, fields, depth + 1))?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+/// Whether the price of what is kept in the cache for an hour is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hour {
+    pub(super) is_priced: bool,
 }
 
-/// The price table knows one price of cache writes, the usual five minutes'.
-///
-/// # Errors
-/// `Unsupported`: the text is to be kept for an hour.
-pub(super) fn refuse_long_cache(field: &str, value: &RawValue) -> Result<(), Fault> {
-    #[derive(Deserialize)]
-    struct CacheControl<'a> {
-        #[serde(borrow, default)]
-        ttl: Option<Text<'a>>,
-    }
-    match serde_json::from_str::<CacheControl<'_>>(value.get()) {
-        Ok(CacheControl { ttl: Some(ttl) }) if &*ttl != "5m" => {
-            let shown: String = ttl.chars().take(40).collect();
-            Err(unsupported(format!("{field}.ttl"), &format!("{shown:?}"), "5m: no other price is known"))
+impl Hour {
+    /// Finds the `cache_control` of a block and of the blocks inside it; `depth` is how deep it lies itself.
+    ///
+    /// # Errors
+    /// As [`Hour::check`].
+    fn watch(self, path: &str, fields: &Fields<'_>, depth: usize) -> Result<(), Fault> {
+        for (key, value) in fields.iter() {
+            match key {
+                "cache_control" => self.check(&format!("{path}.{key}"), value)?,
+                // blocks nest at these two; anything that is no list of objects holds none
+                "content" | "source" if depth < DEPTH_MAX => {
+                    let inside: Vec<Fields<'_>> = if value.get().starts_with('[') {
+                        serde_json::from_str(value.get()).unwrap_or_default()
+                    } else {
+                        serde_json::from_str(value.get()).into_iter().collect()
+                    };
+                    let path = format!("{path}.{key}");
+                    inside.iter().try_for_each(|fields| self.watch(&path, fields, depth + 1))?;
+                }
+                _ => {}
+            }
         }
-        _ => Ok(()),
+        Ok(())
+    }
+
+    /// # Errors
+    /// `Unsupported`: the text is to be kept for a time of which no price is known.
+    pub(super) fn check(self, field: &str, value: &RawValue) -> Result<(), Fault> {
+        #[derive(Deserialize)]
+        struct CacheControl<'a> {
+            #[serde(borrow, default)]
+            ttl: Option<Text<'a>>,
+        }
+        match serde_json::from_str::<CacheControl<'_>>(value.get()) {
+            Ok(CacheControl { ttl: Some(ttl) }) if &*ttl != "5m" && !(self.is_priced && &*ttl == "1h") => {
+                let shown: String = ttl.chars().take(40).collect();
+                let expected = if self.is_priced {
+                    "5m or 1h: no other price is known"
+                } else {
+                    "5m: no other price is known, see cache_write_hour_per_million"
+                };
+                Err(unsupported(format!("{field}.ttl"), &format!("{shown:?}"), expected))
+            }
+            _ => Ok(()),
+        }
     }
 }

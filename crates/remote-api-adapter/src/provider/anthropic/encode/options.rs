@@ -6,7 +6,7 @@
 use domain::fault::Fault;
 use serde_json::value::RawValue;
 
-use super::{super::unsupported, block};
+use super::{super::unsupported, block::Hour};
 use crate::provider::json::{Fields, Text};
 
 /// OpenAI's fields without a counterpart; some say only what is so anyway when they have one of these values.
@@ -51,19 +51,19 @@ pub(super) struct Options<'a> {
 impl<'a> Options<'a> {
     /// # Errors
     /// `InvalidArgument`: no object, or a value that makes no sense; `Unsupported`: a field without counterpart or price.
-    pub(super) fn parse(extra_json: &'a str) -> Result<Self, Fault> {
+    pub(super) fn parse(extra_json: &'a str, hour: Hour) -> Result<Self, Fault> {
         let mut options = Self::default();
         for (key, value) in Fields::parse("extra_json", extra_json)?.into_entries() {
             // says nothing
             if value.get() == "null" {
                 continue;
             }
-            options.take(key, value)?;
+            options.take(key, value, hour)?;
         }
         Ok(options)
     }
 
-    fn take(&mut self, key: Text<'a>, value: &'a RawValue) -> Result<(), Fault> {
+    fn take(&mut self, key: Text<'a>, value: &'a RawValue, hour: Hour) -> Result<(), Fault> {
         match &*key {
             "reasoning_effort" => self.effort = Some(read(&key, value, "a text")?),
             "thinking" => self.thinking = Some(value),
@@ -83,7 +83,7 @@ impl<'a> Options<'a> {
                 }
             }
             "cache_control" => {
-                block::refuse_long_cache("cache_control", value)?;
+                hour.check("cache_control", value)?;
                 self.carried.keep(key, value);
             }
             _ => return self.other(key, value),

@@ -45,6 +45,32 @@ fn with_message(message: Message) -> Generate {
 }
 
 #[test]
+fn an_hour_in_the_cache_is_asked_for_where_its_price_is_known() {
+    let hour = r#"{"cache_control":{"type":"ephemeral","ttl":"1h"}}"#;
+    let tool = Tool { extra_json: hour.to_owned(), ..tools().remove(0) };
+    let request = Generate { tools: vec![tool], ..with_part(with_extra(text("a"), hour)) };
+    let request = Request::Generate(request);
+    let target = |prices_cache_hour| Target {
+        upstream_model: "claude-haiku-4-5".to_owned(),
+        prices_cache_hour,
+        ..Target::default()
+    };
+    let body = encode(Call { target: &target(true), request: &request }).unwrap();
+    let sent: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(sent["tools"][0]["cache_control"]["ttl"], "1h");
+    assert_eq!(sent["messages"][0]["content"][0]["cache_control"]["ttl"], "1h");
+    let fault = encode(Call { target: &target(false), request: &request }).unwrap_err();
+    assert_eq!(
+        (fault.code, fault.field.as_str()),
+        (Code::Unsupported, "messages[0].content[0].cache_control.ttl")
+    );
+    let Request::Generate(alone) = request else { panic!("{request:?}") };
+    let alone = Request::Generate(Generate { messages: plain().messages, ..alone });
+    let fault = encode(Call { target: &target(false), request: &alone }).unwrap_err();
+    assert_eq!(fault.field, "tools[0].cache_control.ttl");
+}
+
+#[test]
 fn what_anthropic_cannot_do_is_refused_by_name_and_may_go_elsewhere() {
     let old = "claude-haiku-4-5";
     let new = "claude-opus-5-5";

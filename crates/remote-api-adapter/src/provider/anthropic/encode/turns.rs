@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     super::unsupported,
-    block::{Block, Content, refuse_long_cache},
+    block::{Block, Content, Hour},
 };
 use crate::provider::json::{self, Fields, Object, Text};
 
@@ -55,11 +55,11 @@ struct Extras<'a> {
 impl<'a> Conversation<'a> {
     /// # Errors
     /// `Unsupported`: something the API does not read; `InvalidArgument`: carried JSON that is none, or nobody says anything.
-    pub(super) fn read(messages: &'a [Message]) -> Result<Self, Fault> {
+    pub(super) fn read(messages: &'a [Message], hour: Hour) -> Result<Self, Fault> {
         let mut conversation = Self::default();
         for (index, message) in messages.iter().enumerate() {
             let path = format!("messages[{index}]");
-            let blocks = blocks(message, &path)?;
+            let blocks = blocks(message, &path, hour)?;
             let speaker = match message.role {
                 Role::System | Role::Developer => {
                     conversation.instruct(blocks)?;
@@ -116,8 +116,8 @@ impl<'a> Conversation<'a> {
     }
 }
 
-fn blocks<'a>(message: &'a Message, path: &str) -> Result<Vec<Block<'a>>, Fault> {
-    let Extras { own, refusal, is_error, cache_control } = Extras::read(message, path)?;
+fn blocks<'a>(message: &'a Message, path: &str, hour: Hour) -> Result<Vec<Block<'a>>, Fault> {
+    let Extras { own, refusal, is_error, cache_control } = Extras::read(message, path, hour)?;
     // of a tool the id of the call says who speaks
     if !message.name.is_empty() && message.role != Role::Tool {
         let expected = "nothing: Anthropic does not tell speakers apart";
@@ -125,7 +125,7 @@ fn blocks<'a>(message: &'a Message, path: &str) -> Result<Vec<Block<'a>>, Fault>
     }
     let mut said = Vec::new();
     for (at, part) in message.content.iter().enumerate() {
-        said.extend(Block::read(part, format!("{path}.content[{at}]"))?);
+        said.extend(Block::read(part, format!("{path}.content[{at}]"), hour)?);
     }
     let mut blocks = own;
     if message.role == Role::Tool {
@@ -136,7 +136,7 @@ fn blocks<'a>(message: &'a Message, path: &str) -> Result<Vec<Block<'a>>, Fault>
         blocks.extend(refusal);
     }
     for (at, call) in message.tool_calls.iter().enumerate() {
-        tool_use(call, format!("{path}.tool_calls[{at}]"), &mut blocks)?;
+        tool_use(call, format!("{path}.tool_calls[{at}]"), &mut blocks, hour)?;
     }
     if let Some(value) = cache_control {
         let Some(last) = blocks.last_mut().filter(|last| !last.extras.contains("cache_control")) else {
@@ -150,7 +150,12 @@ fn blocks<'a>(message: &'a Message, path: &str) -> Result<Vec<Block<'a>>, Fault>
 }
 
 /// A call, after the thinking that led to it.
-fn tool_use<'a>(call: &'a ToolCall, path: String, blocks: &mut Vec<Block<'a>>) -> Result<(), Fault> {
+fn tool_use<'a>(
+    call: &'a ToolCall,
+    path: String,
+    blocks: &mut Vec<Block<'a>>,
+    hour: Hour,
+) -> Result<(), Fault> {
     let input = if call.arguments_json.trim().is_empty() {
         "{}"
     } else {
@@ -159,28 +164,33 @@ fn tool_use<'a>(call: &'a ToolCall, path: String, blocks: &mut Vec<Block<'a>>) -
     let (_, extras) = Fields::parse(&path, &call.extra_json)?.split("extra_content");
     let (thinking, extras) = extras.split("thinking_blocks");
     for value in thinking {
-        own_blocks(&format!("{path}.thinking_blocks"), value, blocks)?;
+        own_blocks(&format!("{path}.thinking_blocks"), value, blocks, hour)?;
     }
     if let Some((_, value)) = extras.iter().find(|(key, _)| *key == "cache_control") {
-        refuse_long_cache(&format!("{path}.cache_control"), value)?;
+        hour.check(&format!("{path}.cache_control"), value)?;
     }
     blocks.push(Block { path, content: Content::ToolUse { id: &call.id, name: &call.name, input }, extras });
     Ok(())
 }
 
 /// A list of blocks in the API's own form.
-fn own_blocks<'a>(field: &str, value: &'a RawValue, blocks: &mut Vec<Block<'a>>) -> Result<(), Fault> {
+fn own_blocks<'a>(
+    field: &str,
+    value: &'a RawValue,
+    blocks: &mut Vec<Block<'a>>,
+    hour: Hour,
+) -> Result<(), Fault> {
     let own: Vec<Fields<'a>> = serde_json::from_str(value.get()).map_err(|_| {
         Fault::invalid(field, format!("{field} is something else, expected a list of blocks"))
     })?;
     for (at, block) in own.into_iter().enumerate() {
-        blocks.push(Block::own(format!("{field}[{at}]"), block)?);
+        blocks.push(Block::own(format!("{field}[{at}]"), block, hour)?);
     }
     Ok(())
 }
 
 impl<'a> Extras<'a> {
-    fn read(message: &'a Message, path: &str) -> Result<Self, Fault> {
+    fn read(message: &'a Message, path: &str, hour: Hour) -> Result<Self, Fault> {
         let mut extras = Self::default();
         for (key, value) in Fields::parse(path, &message.extra_json)?.into_entries() {
             let field = format!("{path}.{}", &*key);
@@ -190,7 +200,7 @@ impl<'a> Extras<'a> {
             match (message.role, &*key) {
                 _ if value.get() == "null" => {}
                 (Role::Assistant, "thinking_blocks" | "content_blocks") => {
-                    own_blocks(&field, value, &mut extras.own)?;
+                    own_blocks(&field, value, &mut extras.own, hour)?;
                 }
                 (Role::Assistant, "refusal") => {
                     let text = serde_json::from_str(value.get()).map_err(|_| wrong("a text"))?;
@@ -202,7 +212,7 @@ impl<'a> Extras<'a> {
                     extras.is_error = Some(flag);
                 }
                 (_, "cache_control") => {
-                    refuse_long_cache(&field, value)?;
+                    hour.check(&field, value)?;
                     extras.cache_control = Some(value);
                 }
                 _ => {

@@ -79,7 +79,11 @@ pub(super) struct CachePoint<'a> {
 
 impl CachePoint<'_> {
     pub(super) fn write(&self, blocks: &mut Blocks<'_>) {
-        let mut block = Object::begin(blocks.next());
+        self.write_to(blocks.next());
+    }
+
+    pub(super) fn write_to(&self, out: &mut Vec<u8>) {
+        let mut block = Object::begin(out);
         let mut point = Object::begin(block.nested("cachePoint"));
         point.text("type", "default");
         if let Some(ttl) = &self.ttl {

@@ -5,8 +5,11 @@ use domain::{
     inference::{Generate, Message, Role, Tool, ToolChoice},
 };
 
-use super::unsupported;
-use crate::provider::json::{self, Object};
+use super::{
+    blocks::{CachePoint, cache_point},
+    unsupported,
+};
+use crate::provider::json::{self, Fields, Object};
 
 /// A tool without parameters.
 const NO_PARAMETERS: &str = r#"{"type":"object","properties":{}}"#;
@@ -30,7 +33,13 @@ pub(super) fn write(root: &mut Object<'_>, request: &Generate) -> Result<(), Fau
     }
     let mut config = Object::begin(root.nested("toolConfig"));
     json::array(config.nested("tools"), request.tools.iter().enumerate(), |out, (index, offered)| {
-        tool(out, offered, index)
+        tool(out, offered, index)?;
+        let path = format!("tools[{index}]");
+        if let Some(point) = cached(&path, &offered.extra_json)? {
+            out.push(b',');
+            point.write_to(out);
+        }
+        Ok(())
     })?;
     if let Some(choice) = &request.tool_choice {
         let mut object = Object::begin(config.nested("toolChoice"));
@@ -47,6 +56,22 @@ pub(super) fn write(root: &mut Object<'_>, request: &Generate) -> Result<(), Fau
     }
     config.end();
     Ok(())
+}
+
+/// The cache point behind a tool, where its `cache_control` wants one.
+fn cached<'a>(path: &str, extra_json: &'a str) -> Result<Option<CachePoint<'a>>, Fault> {
+    let mut point = None;
+    for (key, value) in Fields::parse(path, extra_json)?.into_entries() {
+        match &*key {
+            _ if value.get() == "null" => {}
+            "cache_control" => point = Some(cache_point(value.get(), path)?),
+            other => {
+                let problem = "is given, but Converse has no such field of a tool; expected none";
+                return Err(unsupported(&format!("{path}.{other}"), problem));
+            }
+        }
+    }
+    Ok(point)
 }
 
 fn tool(out: &mut Vec<u8>, tool: &Tool, index: usize) -> Result<(), Fault> {

@@ -1,6 +1,5 @@
 //! What the server says about files and jobs.
 
-use domain::fault::{Code, Fault, Origin};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -10,25 +9,6 @@ use crate::provider::{
     json::Text,
     refusal::{Refusal, scrub},
 };
-
-/// Reads an answer.
-///
-/// # Errors
-/// `Upstream`, by the place only: it may quote what was asked.
-pub(super) fn parse<'a, T: Deserialize<'a>>(
-    side: &dyn Side,
-    what: &str,
-    body: &'a [u8],
-) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| {
-        let provider = side.provider();
-        let (kind, column) = (error.classify(), error.column());
-        let message =
-            format!("{provider} sent {what} that does not parse ({kind:?} error in column {column})");
-        // another answer may be sound: a gateway between us may have spoken
-        Failure { fault: Fault::new(Code::Upstream, Origin::Provider, true, message), transient: true }
-    })
-}
 
 /// The provider's verdict on what was sent.
 pub(super) fn refused(side: &dyn Side, what: &str, code: &str, message: &str) -> Failure {

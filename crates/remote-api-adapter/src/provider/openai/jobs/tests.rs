@@ -21,8 +21,10 @@ impl Side for Nobody {
     }
 }
 
+const PLACE: Place<'static> = Place { id: "a", position: 0 };
+
 fn client(base: &str) -> JobClient {
-    JobClient::new(&Url::parse(base).unwrap())
+    JobClient::new(&Url::parse(base).unwrap(), "/v1")
 }
 
 #[test]
@@ -40,7 +42,7 @@ fn a_line_names_the_public_endpoint_whatever_the_servers_prefix_is() {
             body: Bytes::from_static(b"{\"model\":\"m\",\"big\":12345678901234567890123}"),
         };
         let mut out = Vec::new();
-        assert_eq!(client(base).batch_line("a", &prepared, &mut out).unwrap(), "/v1/chat/completions");
+        assert_eq!(client(base).batch_line(PLACE, &prepared, &mut out).unwrap(), "/v1/chat/completions");
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\
@@ -59,8 +61,8 @@ fn an_id_of_the_provider_cannot_lead_elsewhere() {
 #[test]
 fn jobs_are_created_with_what_was_asked_and_nothing_else() {
     let files = ["file-1".to_owned(), "file-2".to_owned()];
-    let batch = Work::Batch { endpoint: "/v1/embeddings", requests: Path::new("r") };
-    let order = Order { uid: "j.1", model: "m", work: batch };
+    let batch = Work::Batch { endpoint: "/v1/embeddings", requests: Path::new("r"), count: 1 };
+    let order = Order { uid: "j.1", model: "m", since_unix_ms: 0, work: batch };
     assert_eq!(
         String::from_utf8(creation(order, &files)).unwrap(),
         r#"{"input_file_id":"file-1","endpoint":"/v1/embeddings","completion_window":"24h","metadata":{"hybrid_job":"j.1"}}"#

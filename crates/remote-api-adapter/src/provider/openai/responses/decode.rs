@@ -77,6 +77,7 @@ impl From<Usage> for TokenUsage {
             output: Tokens::new(usage.output_tokens),
             cached_input: Tokens::new(input.cached_tokens.unwrap_or(0)),
             cache_write: Tokens::new(input.cache_write_tokens.unwrap_or(0)),
+            cache_write_hour: Tokens::ZERO,
             reasoning: Tokens::new(output.reasoning_tokens.unwrap_or(0)),
             ..TokenUsage::default()
         }

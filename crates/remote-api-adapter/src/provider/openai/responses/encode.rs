@@ -99,18 +99,25 @@ fn sampling(root: &mut Object<'_>, sampling: &Sampling) -> Result<(), Fault> {
 }
 
 fn tool(out: &mut Vec<u8>, tool: &Tool, index: usize) -> Result<(), Fault> {
+    let path = format!("tools[{index}]");
+    // what to cache is not asked by a server that caches by itself
+    let (_, extras) = Fields::parse(&path, &tool.extra_json)?.split("cache_control");
+    if extras.contains("function") {
+        return Err(unsupported(format!("{path}.function"), "has no such fields of a function"));
+    }
     let mut object = Object::begin(out);
     object.text("type", "function");
     object.text("name", &tool.name);
     if !tool.description.is_empty() {
         object.text("description", &tool.description);
     }
-    let path = format!("tools[{index}].parameters");
+    let place = format!("{path}.parameters");
     let schema = tool.parameters_json.trim();
     let schema = if schema.is_empty() { r#"{"type":"object","properties":{}}"# } else { schema };
-    object.raw("parameters", json::object(&path, schema)?);
+    object.raw("parameters", json::object(&place, schema)?);
     // strict unless said otherwise, here only
     object.value("strict", &tool.strict.unwrap_or(false));
+    object.carry(&path, &extras)?;
     object.end();
     Ok(())
 }

@@ -47,12 +47,15 @@ fn errors_name_the_path() {
 fn tools_and_schemas_reach_the_wire_as_they_were() {
     let wire = chat(
         r#"{"messages":[{"role":"user","content":"a"}],
-            "tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}],
+            "tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}},
+                     {"type":"function","function":{"name":"g","x":1},"cache_control":{"type":"ephemeral"}}],
             "tool_choice":{"type":"function","function":{"name":"f"}},
             "response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{"type":"object"},"strict":true}}}"#,
     )
     .unwrap();
     assert_eq!(wire.tools[0].parameters_json, r#"{"type":"object"}"#);
+    let carried: Vec<&str> = wire.tools.iter().map(|tool| tool.extra_json.as_str()).collect();
+    assert_eq!(carried, ["", r#"{"cache_control":{"type":"ephemeral"},"function":{"x":1}}"#]);
     assert_eq!(wire.tool_choice.unwrap().name, "f");
     assert_eq!(wire.response_format.unwrap().schema_json, r#"{"type":"object"}"#);
 }
