@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use e2e::fake_upstream::Options;
 use e2e::system::{PATIENCE, succeeded};
 use e2e::workspace::root;
-use e2e::{FakeUpstream, port, service_account};
+use e2e::{FakeUpstream, JobUpstream, port, service_account};
 use serde_json::{Value, json};
 
 const KEY: &str = "key-of-the-judges";
@@ -371,4 +371,28 @@ async fn ollamas_sdk_understands_the_format() -> anyhow::Result<()> {
         misreads: &[],
     };
     judge.judges().await
+}
+
+#[tokio::test]
+async fn anthropics_sdk_understands_the_batches() -> anyhow::Result<()> {
+    let provider = JobUpstream::start(KEY).await?;
+    let python = root().join(".tools/venv/bin/python");
+    ensure!(python.is_file(), "{} is missing: run `scripts/setup.sh --test`", python.display());
+    let mut command = tokio::process::Command::new(python);
+    command.arg(root().join("tests/python/batches.py")).args([&provider.root(), KEY]);
+    command.env("NO_PROXY", "127.0.0.1").kill_on_drop(true);
+    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
+    let output = ended.context("the judge of batches does not end")?.context("cannot start python")?;
+    let seen: Value = serde_json::from_str(succeeded(&output)?.trim()).context("not one JSON object")?;
+    let expected = json!({
+        "created": ["in_progress", 3],
+        "listed": [true],
+        "counts": [1, 1, 1, 0],
+        "results": {"a": ["succeeded", "echo: hello", 3], "b": ["errored", "invalid_request_error"], "c": ["expired"]},
+        "cancelling": "canceling",
+        "cancelled": {"a": ["succeeded", "echo: hello", 3], "b": ["canceled"]},
+        "refused": ["BadRequestError", 400],
+    });
+    assert_eq!(seen, expected);
+    Ok(())
 }

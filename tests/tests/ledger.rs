@@ -93,6 +93,24 @@ async fn the_hub_the_ledger_and_the_callers_agree_to_the_last_digit() -> anyhow:
     Ok(())
 }
 
+#[tokio::test]
+async fn an_answer_that_broke_off_is_in_the_ledger_with_what_it_cost() -> anyhow::Result<()> {
+    let system = System::start(Options::cloud_and_local()).await?;
+    let caller = system.caller().await?;
+    system.upstream.play(&Script { cut_after_bytes: Some(700), ..Script::default() }).await?;
+    let reply = caller.generate(&v1::GenerateRequest { stream: true, ..named(CHEAP, "Hello there") }).await?;
+    let error = reply.error()?;
+    let usage = error.usage.expect("the error does not say what it cost");
+    assert!(usage.input > 0 && usage.output > 0 && usage.estimated, "{usage:?}");
+    assert!(error.cost_picodollars > 0, "{error:?}");
+    let rows = system.hub().rows_until("the attempt", |rows| !rows.is_empty()).await?;
+    let own: Vec<_> = rows.into_iter().filter(|row| row.request_id == reply.request_id()).collect();
+    let sums = Sums::of_rows(&own);
+    assert_eq!((sums.failed, sums.cost_picodollars), (1, error.cost_picodollars));
+    assert_eq!((sums.tokens.input, sums.tokens.output), (usage.input, usage.output));
+    Ok(())
+}
+
 /// The counters of `/metrics` against the sums.
 fn counters_agree(samples: &[system::Sample], sums: &Sums) {
     let attempts = |labels: &[(&str, &str)]| sum(samples, "hybrid_ledger_attempts_total", labels);

@@ -34,6 +34,22 @@ pub struct TokenUsage {
     pub estimated: bool,
 }
 
+impl std::ops::AddAssign for TokenUsage {
+    fn add_assign(&mut self, other: Self) {
+        self.input = self.input + other.input;
+        self.output = self.output + other.output;
+        self.cached_input = self.cached_input + other.cached_input;
+        self.cache_write = self.cache_write + other.cache_write;
+        self.cache_write_hour = self.cache_write_hour + other.cache_write_hour;
+        self.reasoning = self.reasoning + other.reasoning;
+        self.audio_input = self.audio_input + other.audio_input;
+        self.audio_output = self.audio_output + other.audio_output;
+        self.audio = self.audio.saturating_add(other.audio);
+        self.characters = self.characters.saturating_add(other.characters);
+        self.estimated |= other.estimated;
+    }
+}
+
 /// The most that one attempt can use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Most {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use domain::{
-    fault::{Code, Fault, Origin},
+    fault::{Code, Fault, Origin, Spent},
     inference::Request,
     pricing::TokenUsage,
     resilience::retry::{Cause, Failure, Progress, Verdict},
@@ -103,6 +103,7 @@ struct Run<'a> {
     route: &'a Route,
     request: &'a Request,
     started: Instant,
+    /// A call is under way whose answer the provider may bill.
     sent: bool,
     /// The provider was called at least once.
     called: bool,
@@ -114,17 +115,8 @@ struct Run<'a> {
     pass: Option<Pass<'a>>,
     /// Whether the key in use costs nothing.
     free: AtomicBool,
-    lost: Lost,
-}
-
-/// Answers that broke off before any of them was used and were asked for again: the provider has read the input, and will
-/// hardly leave it out of its bill.
-#[derive(Default)]
-struct Lost {
-    input: Tokens,
-    audio: Duration,
-    characters: u64,
-    cost: Money,
+    /// What calls that failed came to: the provider will hardly leave it out of its bill.
+    lost: Option<Spent>,
 }
 
 impl Adapter {
@@ -159,7 +151,7 @@ impl Adapter {
             heard: 0,
             pass: None,
             free: AtomicBool::new(false),
-            lost: Lost::default(),
+            lost: None,
         };
         let driven = tokio::select! {
             biased;
@@ -170,10 +162,12 @@ impl Adapter {
             Some(Ok(outcome)) => outcome.map(|completion| run.end(&self.routes, completion)),
             // the caller was in a hurry: no fault of the provider's
             Some(Err(_)) if limit < started + total => {
+                run.broken_off();
                 let message = format!("the deadline passed after {} ms", run.elapsed_ms());
                 Err(Fault::new(Code::Timeout, Origin::Policy, true, message))
             }
             Some(Err(_)) => {
+                run.broken_off();
                 let message =
                     format!("{} had no whole answer after {} ms", route.upstream.name, run.elapsed_ms());
                 let fault = Fault::new(Code::Timeout, Origin::Provider, true, message);
@@ -188,12 +182,16 @@ impl Adapter {
                 Ok(run.end(&self.routes, completion))
             }
         };
+        let outcome = outcome.map_err(|fault| fault.having_spent(run.lost));
         self.count(&run, &outcome);
         outcome
     }
 
     fn count(&self, run: &Run<'_>, outcome: &Result<v1::End, Fault>) {
-        let usage = outcome.as_ref().ok().and_then(|end| end.usage).map(TokenUsage::from);
+        let usage = match outcome {
+            Ok(end) => end.usage.map(TokenUsage::from),
+            Err(fault) => fault.spent.as_ref().map(|spent| spent.usage),
+        };
         let cancelled = outcome
             .as_ref()
             .is_ok_and(|end| end.finish_reason() == v1::FinishReason::Cancelled)
@@ -229,9 +227,6 @@ impl Run<'_> {
             let failure = Failure { cause, retry_after: failed.fault.retry_after };
             match upstream.after(failure, Progress { retries, elapsed: self.started.elapsed() }) {
                 Verdict::Again(wait) => {
-                    if cause == Some(Cause::Cut) {
-                        self.lose();
-                    }
                     let why = cause.map_or("", Cause::as_str);
                     metrics.retried(self.route, why);
                     tracing::debug!(
@@ -267,6 +262,9 @@ impl Run<'_> {
         })?;
         self.pass = Some(pass);
         let outcome = self.answer(pieces).await;
+        if let Err(failed) = &outcome {
+            self.charge(failed);
+        }
         if let Some(pass) = self.pass.take() {
             match &outcome {
                 Ok(_) => pass.succeeded(),
@@ -311,13 +309,40 @@ impl Run<'_> {
         }
     }
 
-    fn lose(&mut self) {
-        // what is spoken is charged as input, what was never heard of it included
-        let usage = self.request.estimate(Tokens::ZERO, self.request.characters());
-        self.lost.input = self.lost.input + usage.input;
-        self.lost.audio = self.lost.audio.saturating_add(usage.audio);
-        self.lost.characters = self.lost.characters.saturating_add(usage.characters);
-        self.lost.cost = self.lost.cost + self.cost(&usage);
+    /// Notes what a call that failed came to: what the provider counted, or, where an answer had begun, what can be counted
+    /// here. What was refused costs nothing.
+    fn charge(&mut self, failed: &Failed) {
+        let seen = self.output.tokens();
+        match failed.used.as_deref().copied() {
+            // at the start of a stream hardly any output is counted yet
+            Some(used) if used.output < seen => {
+                self.lose(TokenUsage { output: seen, estimated: true, ..used });
+            }
+            Some(used) => self.lose(used),
+            None if self.first.is_some() => self.lose(self.estimate()),
+            // what is spoken is charged as input, what was never heard of it included
+            None if failed.cause == Some(Cause::Cut) => {
+                self.lose(self.request.estimate(Tokens::ZERO, self.request.characters()));
+            }
+            None => {}
+        }
+        self.sent = false;
+    }
+
+    /// The call under way is given up. What the provider made of it is not known; where it streams and has said nothing, it was
+    /// not at work yet.
+    fn broken_off(&mut self) {
+        if self.sent && (self.first.is_some() || !self.request.streams()) {
+            self.lose(self.estimate());
+        }
+        self.sent = false;
+    }
+
+    fn lose(&mut self, usage: TokenUsage) {
+        let cost = self.cost(&usage);
+        let lost = self.lost.get_or_insert_default();
+        lost.usage += usage;
+        lost.cost = lost.cost + cost;
     }
 
     fn cost(&self, usage: &TokenUsage) -> Money {
@@ -354,11 +379,11 @@ impl Run<'_> {
 
     fn end(&self, routes: &Routes, completion: Completion) -> v1::End {
         let mut usage = completion.usage.unwrap_or_else(|| self.estimate());
-        let cost = self.cost(&usage) + self.lost.cost;
-        usage.input = usage.input + self.lost.input;
-        usage.audio = usage.audio.saturating_add(self.lost.audio);
-        usage.characters = usage.characters.saturating_add(self.lost.characters);
-        usage.estimated |= self.lost.cost > Money::ZERO || self.lost.input > Tokens::ZERO;
+        let mut cost = self.cost(&usage);
+        if let Some(lost) = self.lost {
+            usage += lost.usage;
+            cost = cost + lost.cost;
+        }
         let last = (!completion.items.is_empty()).then_some(v1::Delta { items: completion.items });
         v1::End {
             finish_reason: completion.finish_reason.into(),

@@ -83,13 +83,16 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         Err(_) if stop.is_cancelled() => return Ok(()),
         other => other?,
     };
-    announce(&process, &bus, control, &adapter, &announcement, load.clone());
+    // only what listens is registered: a request that came sooner would be told that nobody is there
+    let (registers, listens) = tokio::sync::oneshot::channel();
+    announce(&process, &bus, control, &adapter, &announcement, Announced { load: load.clone(), listens });
     let jobs_ended = serve_jobs(&process, &bus, &adapter, pace);
 
     let at = Execute { plane: Plane::Cloud, machine, executor: route::EXECUTOR.to_owned() };
     let ready = {
         let announcement = announcement.clone();
         move || {
+            registers.send(()).ok();
             announcement.set_ready(true);
             listening.set_ready(true, "");
         }
@@ -138,6 +141,13 @@ fn serve_jobs(
     ended
 }
 
+/// What an announcement waits for and counts.
+struct Announced {
+    load: bus::executor::Load,
+    /// Fires once the executor listens.
+    listens: tokio::sync::oneshot::Receiver<()>,
+}
+
 /// Makes the deployments known, and keeps what is known of them up to date.
 fn announce(
     process: &Process,
@@ -145,7 +155,7 @@ fn announce(
     control: bus::control::Control,
     adapter: &Arc<Adapter>,
     announcement: &bus::Announcement,
-    load: bus::executor::Load,
+    Announced { load, listens }: Announced,
 ) {
     announcement.set_deployments(adapter.routes.registered());
     let clock = process.clock.clone();
@@ -158,7 +168,9 @@ fn announce(
     };
     let (told, stop) = (announcement.clone(), process.shutdown.token());
     process.tasks.spawn("announce", async move {
-        announcer.run(told, stop).await;
+        if listens.await.is_ok() {
+            announcer.run(told, stop).await;
+        }
         Ok(())
     });
     if adapter.routes.discovers() {

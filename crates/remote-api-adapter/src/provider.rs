@@ -123,17 +123,19 @@ pub(crate) struct Failed {
     pub(crate) cause: Option<Cause>,
     /// Nothing was sent: it says nothing about the provider.
     pub(crate) unsent: bool,
+    /// What the provider says it has used all the same.
+    pub(crate) used: Option<Box<TokenUsage>>,
 }
 
 impl Failed {
     /// Sent in vain.
     pub(crate) const fn for_good(fault: Fault) -> Self {
-        Self { fault, cause: None, unsent: false }
+        Self { fault, cause: None, unsent: false, used: None }
     }
 
     /// Refused on this side.
     pub(crate) const fn unsent(fault: Fault) -> Self {
-        Self { fault, cause: None, unsent: true }
+        Self { fault, cause: None, unsent: true, used: None }
     }
 
     /// Whether it failed as in an outage of the provider, rather than by the caller's, the key's or the owner's doing.
@@ -151,7 +153,7 @@ impl From<Failure> for Failed {
             Code::Unavailable => Cause::Connect,
             _ => Cause::Server,
         });
-        Self { fault, cause, unsent: false }
+        Self { fault, cause, unsent: false, used: None }
     }
 }
 
@@ -327,6 +329,11 @@ pub(crate) trait Reader: Send {
     /// # Errors
     /// `Upstream`: it ended before the answer did.
     fn end(&mut self, items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault>;
+
+    /// What the provider has counted of an answer that failed; `None` where it has said nothing.
+    fn used(&self) -> Option<TokenUsage> {
+        None
+    }
 
     /// The streamed answer, once it is whole; `items` are its last pieces. Called once.
     fn completion(&mut self, items: Vec<v1::DeltaItem>) -> Completion;

@@ -3,7 +3,10 @@
 use std::pin::pin;
 
 use bytes::Bytes;
-use domain::fault::{Code, Fault, Origin};
+use domain::{
+    fault::{Code, Fault, Origin, Spent},
+    units::Money,
+};
 use prost::Message;
 use tokio::{sync::mpsc, time::Instant};
 use wire::v1::{self, reply_frame::Kind};
@@ -100,7 +103,7 @@ pub(super) async fn run<E: Executor>(bus: &Bus, executor: &E, admitted: Admitted
     };
     // an overdue request ends as overdue, whatever its executor made of the cancel
     let outcome = match give_up {
-        Some((_, fault)) if fault.code == Code::Timeout => Err(fault),
+        Some((_, fault)) if fault.code == Code::Timeout => Err(fault.having_spent(spent(outcome))),
         _ => outcome,
     };
     let mut waiting = rest(&mut said, &mut phase);
@@ -124,6 +127,14 @@ pub(super) async fn run<E: Executor>(bus: &Bus, executor: &E, admitted: Admitted
             }
             writer.send(Kind::Error(fault.into())).await;
         }
+    }
+}
+
+/// What an attempt came to, however it ended.
+fn spent(outcome: Result<v1::End, Fault>) -> Option<Spent> {
+    match outcome {
+        Ok(end) => Some(Spent { usage: end.usage?.into(), cost: Money::picodollars(end.cost_picodollars) }),
+        Err(fault) => fault.spent.map(|spent| *spent),
     }
 }
 

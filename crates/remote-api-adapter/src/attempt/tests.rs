@@ -9,6 +9,7 @@ mod google;
 mod keys;
 mod outages;
 mod outside;
+mod spent;
 mod upstream;
 
 use std::sync::{Arc, Mutex};

@@ -50,14 +50,7 @@ pub(super) struct Total {
 
 impl Total {
     fn add(&mut self, usage: &TokenUsage, cost: Money) {
-        let sum = &mut self.usage;
-        sum.input = sum.input + usage.input;
-        sum.output = sum.output + usage.output;
-        sum.cached_input = sum.cached_input + usage.cached_input;
-        sum.cache_write = sum.cache_write + usage.cache_write;
-        sum.cache_write_hour = sum.cache_write_hour + usage.cache_write_hour;
-        sum.reasoning = sum.reasoning + usage.reasoning;
-        sum.estimated |= usage.estimated;
+        self.usage += *usage;
         self.cost = self.cost + cost;
         self.succeeded += 1;
     }

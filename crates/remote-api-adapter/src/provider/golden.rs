@@ -69,6 +69,41 @@ pub(crate) fn read(
     (items, ended.map(|()| reader.completion(Vec::new())))
 }
 
+/// Holds a reader of streams to what all of them have to hold, on recorded streams: cut after any byte none is a whole answer,
+/// unless `ends` finds the provider's own word for the end in what came, and split anywhere each says the same.
+pub(crate) fn holds_streams<R: Reader>(
+    recorded: &[(String, Vec<u8>)],
+    make: impl Fn() -> R,
+    ends: impl Fn(&[u8]) -> bool,
+) {
+    for (name, bytes) in recorded {
+        let whole = read(&mut make(), &[bytes]);
+        for k in 0..bytes.len() {
+            let (mut reader, mut items) = (make(), Vec::new());
+            let (came, _) = bytes.split_at(k);
+            if reader.feed(came, &mut items).is_err() {
+                continue;
+            }
+            // where the connection broke, only the provider's own word counts
+            assert!(!reader.is_done() || ends(came), "{name} cut after {k} bytes");
+            // where the transport says that the body ended there, nothing of the answer may be missing
+            if reader.end(&mut items).is_ok() {
+                assert_eq!(text_of(&items), text_of(&whole.0), "{name} cut after {k} bytes");
+            }
+        }
+        for at in 0..bytes.len() {
+            let (first, second) = bytes.split_at(at);
+            assert_eq!(read(&mut make(), &[first, second]), whole, "{name} split at {at}");
+        }
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(read(&mut make(), &single), whole, "{name} byte by byte");
+    }
+    let mut items = Vec::new();
+    let line = vec![b'x'; 10 * 1024 * 1024];
+    let fault = make().feed(&line, &mut items).unwrap_err();
+    assert_eq!(fault.code, domain::fault::Code::Upstream, "a line without end");
+}
+
 /// All text of an answer.
 pub(crate) fn text_of(items: &[v1::DeltaItem]) -> String {
     items.iter().map(|item| item.text.as_str()).collect()

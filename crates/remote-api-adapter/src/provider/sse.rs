@@ -5,7 +5,11 @@
 //! CR alone (no provider sends that), and at the end of the stream a last event without its blank line still counts, since
 //! several servers leave it out. Event names, ids and comments are skipped: the providers repeat in the data what matters.
 
+mod reader;
+
 use memchr::memchr;
+
+pub(crate) use reader::{EventReader, Events};
 
 /// Longest line and longest event. A picture in one event comes to a few megabytes.
 pub(crate) const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;

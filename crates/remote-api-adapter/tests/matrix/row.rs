@@ -181,6 +181,10 @@ const BEDROCK: Row = Row {
     ..OPENAI
 };
 
+/// Embeds with Cohere's models, which have a format of their own there.
+const BEDROCK_COHERE: Row =
+    Row { name: "bedrock-cohere", embedding: "cohere.embed-v4:0", translation: None, ..BEDROCK };
+
 const OLLAMA: Row = Row {
     name: "ollama",
     kind: "ollama",
@@ -200,4 +204,5 @@ const OLLAMA: Row = Row {
     ..OPENAI
 };
 
-pub(crate) const ROWS: &[Row] = &[OPENAI, RESPONSES, AZURE, GROQ, OLLAMA, ANTHROPIC, GEMINI, VERTEX, BEDROCK];
+pub(crate) const ROWS: &[Row] =
+    &[OPENAI, RESPONSES, AZURE, GROQ, OLLAMA, ANTHROPIC, GEMINI, VERTEX, BEDROCK, BEDROCK_COHERE];

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bus::{ReplyStream, StreamError};
 use domain::{
-    fault::{Code, Fault, Origin},
+    fault::{Code, Fault, Origin, Spent},
     routing::{Candidate, Decision},
+    units::Money,
 };
 use tokio::time::Instant;
 use wire::{
@@ -56,8 +57,8 @@ pub(super) struct Progress {
 
 enum Ended {
     Done(Box<v1::End>),
-    /// The caller went away; the executor's last word if it came in time.
-    Left(Option<Box<v1::End>>),
+    /// The caller went away; what the executor said it came to, if that came in time.
+    Left(Option<Spent>),
 }
 
 impl Coordinator {
@@ -83,17 +84,16 @@ impl Coordinator {
         };
         match outcome {
             Ok(Ended::Done(end)) => Ok(self.succeeded(step, caller, *end, &progress, &outstanding).await),
-            Ok(Ended::Left(end)) => {
-                let end = end.map(|end| *end);
-                let fault = super::caller_left();
-                let event = usage::failed(self, step, &progress, &fault, end.as_ref());
+            Ok(Ended::Left(spent)) => {
+                let fault = super::caller_left().having_spent(spent);
+                let event = usage::failed(self, step, &progress, &fault);
                 self.record(event).await;
                 Ok(v1::FinishReason::Cancelled)
             }
             Err(fault) => {
                 outstanding.failed(&fault);
                 self.metrics.attempt(deployment.tier.as_str(), &deployment.provider, Err(&fault));
-                let event = usage::failed(self, step, &progress, &fault, None);
+                let event = usage::failed(self, step, &progress, &fault);
                 let cost_picodollars = event.cost_picodollars;
                 self.record(event).await;
                 Err(Failure { fault, begun: progress.has_begun(), cost_picodollars })
@@ -136,7 +136,8 @@ impl Coordinator {
                 }
                 () = tokio::time::sleep_until(step.deadline) => {
                     self.cancel(step.asked).await;
-                    return Err(Fault::new(Code::Timeout, Origin::Policy, false, "the request's deadline passed"));
+                    let fault = Fault::new(Code::Timeout, Origin::Policy, false, "the request's deadline passed");
+                    return Err(fault.having_spent(last_word(frames, self.limits.silence).await));
                 }
                 frame = frames.next(self.limits.silence) => frame,
             };
@@ -217,13 +218,16 @@ impl Progress {
     }
 }
 
-/// What a cancelled executor says at the end, for the ledger.
-async fn last_word(mut frames: ReplyStream, patience: Duration) -> Option<Box<v1::End>> {
+/// What a cancelled executor says at the end that it came to, for the ledger.
+async fn last_word(mut frames: ReplyStream, patience: Duration) -> Option<Spent> {
     let until = Instant::now() + patience;
     while let Ok(frame) = frames.next(until.saturating_duration_since(Instant::now())).await {
         match frame.kind {
-            Some(Kind::End(end)) => return Some(Box::new(end)),
-            Some(Kind::Error(_)) => return None,
+            Some(Kind::End(end)) => {
+                let cost = Money::picodollars(end.cost_picodollars);
+                return Some(Spent { usage: end.usage.unwrap_or_default().into(), cost });
+            }
+            Some(Kind::Error(error)) => return Fault::from(error).spent.map(|spent| *spent),
             _ => {}
         }
     }

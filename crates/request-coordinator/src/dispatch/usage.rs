@@ -86,19 +86,18 @@ pub(super) fn ended(
     }
 }
 
-/// An attempt that failed or was cancelled. Where the executor could not say what it used, what the caller got is counted
-/// here, and marked as estimated.
+/// An attempt that failed or was cancelled. Where the executor did not say what it used, what the caller got is counted here, and
+/// marked as estimated.
 pub(super) fn failed(
     coordinator: &Coordinator,
     step: &Try<'_>,
     progress: &Progress,
     fault: &Fault,
-    end: Option<&v1::End>,
 ) -> v1::UsageEvent {
     let cancelled = fault.code == domain::fault::Code::Cancelled;
     let outcome = if cancelled { v1::Outcome::Cancelled } else { v1::Outcome::Failed };
-    let (usage, cost) = match end {
-        Some(end) => (end.usage, end.cost_picodollars),
+    let (usage, cost) = match &fault.spent {
+        Some(spent) => (Some(spent.usage.into()), spent.cost.as_picodollars()),
         None if progress.has_begun() => {
             let request = &step.asked.request;
             let output = Tokens::new(progress.bytes.div_ceil(BYTES_PER_TOKEN) as u64);

@@ -100,11 +100,11 @@ impl Machine {
         self.bus.call_within(&subject, &request, PATIENCE).await.unwrap().result.unwrap()
     }
 
-    pub(crate) async fn acquire(&self, acquire: v1::LeaseAcquire) -> Result<v1::Lease, v1::Error> {
+    pub(crate) async fn acquire(&self, acquire: v1::LeaseAcquire) -> Result<v1::Lease, Box<v1::Error>> {
         lease(self.call(Action::Acquire(acquire)).await)
     }
 
-    pub(crate) async fn renew(&self, held: &v1::Lease) -> Result<v1::Lease, v1::Error> {
+    pub(crate) async fn renew(&self, held: &v1::Lease) -> Result<v1::Lease, Box<v1::Error>> {
         let renew = v1::LeaseRenew {
             lease_id: held.lease_id.clone(),
             fencing_token: held.fencing_token,

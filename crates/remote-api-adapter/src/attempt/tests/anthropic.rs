@@ -115,6 +115,11 @@ async fn an_error_inside_a_stream_comes_after_what_was_said_and_repeats_no_key()
     assert_eq!((text.as_str(), fault.code, fault.retryable), ("4", Code::Upstream, true));
     assert_eq!((fault.provider_code.as_str(), upstream.seen().len()), ("overloaded_error", 1));
     assert!(fault.message.ends_with("no [redacted]"), "{fault}");
+    // the input was counted when the message began
+    let spent = fault.spent.unwrap();
+    assert_eq!((spent.usage.input.get(), spent.usage.cache_write.get()), (3_503, 1_500));
+    let output = i64::try_from(spent.usage.output.get()).unwrap();
+    assert!(output > 0 && spent.cost.as_picodollars() == INPUT_COST + output * OUTPUT_PRICE, "{spent:?}");
 }
 
 #[tokio::test]

@@ -6,13 +6,12 @@ use reqwest::{
     Url,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
-use wire::v1;
 
-use super::{decode, encode, error::Words, jobs::JobClient, stream::Decoder};
+use super::{encode, error::Words, jobs::JobClient, stream::Decoder};
 use crate::{
     config::Invalid,
     credential::Key,
-    provider::{Call, Completion, Dialect, Failure, Prepared, Reader, Refused, jobs::JobDialect},
+    provider::{Call, Dialect, Failure, Prepared, Reader, Refused, jobs::JobDialect},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -76,27 +75,5 @@ impl Dialect for Anthropic {
 
     fn jobs(&self) -> Result<&dyn JobDialect, &'static str> {
         Ok(&self.jobs)
-    }
-}
-
-impl Reader for Decoder {
-    fn whole(&mut self, body: &[u8]) -> Result<Completion, Fault> {
-        decode::message(self.provider(), body)
-    }
-
-    fn feed(&mut self, bytes: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        Decoder::feed(self, bytes, items)
-    }
-
-    fn is_done(&self) -> bool {
-        Decoder::is_done(self)
-    }
-
-    fn end(&mut self, items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        Decoder::end(self, items)
-    }
-
-    fn completion(&mut self, items: Vec<v1::DeltaItem>) -> Completion {
-        std::mem::take(&mut self.tally).into_completion(items)
     }
 }

@@ -8,7 +8,10 @@
 mod blocks;
 mod usage;
 
-use domain::fault::{Code, Fault, Origin};
+use domain::{
+    fault::{Code, Fault, Origin},
+    pricing::TokenUsage,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::v1;
@@ -155,6 +158,11 @@ impl Tally {
         }
     }
 
+    /// What the API has counted so far.
+    pub(super) fn usage(&self) -> Option<TokenUsage> {
+        self.counts.map(Counts::into_usage)
+    }
+
     /// The end of the answer.
     pub(super) fn into_completion(self, items: Vec<v1::DeltaItem>) -> Completion {
         let mut extra_json = Vec::new();
@@ -168,7 +176,7 @@ impl Tally {
         Completion {
             items,
             finish_reason: self.finish_reason.unwrap_or(v1::FinishReason::Stop),
-            usage: self.counts.map(Counts::into_usage),
+            usage: self.usage(),
             model: self.model,
             provider_request_id: String::new(),
             embeddings: None,
@@ -183,7 +191,7 @@ impl Tally {
 ///
 /// # Errors
 /// `Upstream` for what is no message; the provider's error where it sent one with status 200.
-pub(super) fn message(provider: &str, body: &[u8]) -> Result<Completion, Fault> {
+pub(super) fn message(provider: &str, tally: &mut Tally, body: &[u8]) -> Result<Completion, Fault> {
     let bad = |error| malformed(provider, "an answer", &error);
     let message: Message<'_> = serde_json::from_slice(body).map_err(bad)?;
     if let Some(error) = message.error {
@@ -193,9 +201,9 @@ pub(super) fn message(provider: &str, body: &[u8]) -> Result<Completion, Fault> 
         let message = format!("{provider} sent an answer without content, expected a list of blocks");
         return Err(Fault::new(Code::Upstream, Origin::Provider, true, message));
     }
-    let (mut tally, mut items) = (Tally::default(), Vec::new());
+    let mut items = Vec::new();
     tally.take(provider, message, &mut items)?;
     tally.blocks.end_all(&mut items);
     tally.ending(&serde_json::from_slice(body).map_err(bad)?);
-    Ok(tally.into_completion(items))
+    Ok(std::mem::take(tally).into_completion(items))
 }

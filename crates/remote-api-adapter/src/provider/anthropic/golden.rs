@@ -9,9 +9,9 @@ use domain::{
 };
 use wire::v1;
 
-use super::{decode, encode, stream::Decoder};
+use super::{encode, stream::Decoder};
 use crate::provider::{
-    Call, Completion, Target,
+    Call, Completion, Reader, Target,
     golden::{self, Golden, envelope, everything, plain, says, text},
 };
 
@@ -192,7 +192,7 @@ fn requests_become_messages() {
 #[test]
 fn whole_answers_become_pieces_and_an_end() {
     for (name, body) in GOLDEN.recorded("decode", "json") {
-        GOLDEN.compare("decode", &name, &format!("{:#?}\n", decode::message("acme", &body)));
+        GOLDEN.compare("decode", &name, &format!("{:#?}\n", Decoder::new("acme").whole(&body)));
     }
 }
 

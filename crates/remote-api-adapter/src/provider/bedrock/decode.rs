@@ -199,7 +199,7 @@ pub(super) fn text<'a>(provider: &str, value: &'a RawValue) -> Result<Text<'a>, 
 ///
 /// # Errors
 /// `Upstream` for what is none.
-pub(super) fn converse(provider: &str, body: &[u8]) -> Result<Completion, Fault> {
+pub(super) fn converse(provider: &str, tally: &mut Tally, body: &[u8]) -> Result<Completion, Fault> {
     #[derive(Deserialize)]
     struct Output<'a> {
         #[serde(borrow)]
@@ -216,13 +216,18 @@ pub(super) fn converse(provider: &str, body: &[u8]) -> Result<Completion, Fault>
     let [output] = outputs.as_slice() else {
         return Err(broken(format!("{provider} sent an answer without output, expected one")));
     };
+    // counted also where the rest is no answer
+    let (counts, fields) = fields.split("usage");
+    for usage in counts.into_iter().filter(|usage| usage.get() != "null") {
+        tally.usage = Some(parse::<Usage>(provider, usage)?.into());
+    }
     let output: Output<'_> = parse(provider, output)?;
-    let (mut tally, mut items) = (Tally::default(), Vec::new());
+    let mut items = Vec::new();
     for content in output.message.content {
         for (kind, value) in content.into_entries() {
             let mut block = Block::default();
-            block.whole(provider, &kind, value, &mut tally, &mut items)?;
-            block.stop(&mut tally, &mut items);
+            block.whole(provider, &kind, value, tally, &mut items)?;
+            block.stop(tally, &mut items);
         }
     }
     tally.fields(provider, fields)?;
@@ -230,7 +235,7 @@ pub(super) fn converse(provider: &str, body: &[u8]) -> Result<Completion, Fault>
         return Err(broken(format!("{provider} sent an answer without stopReason, expected one")));
     }
     tally.close(&mut items);
-    Ok(tally.into_completion(items))
+    Ok(std::mem::take(tally).into_completion(items))
 }
 
 /// An event of a kind that there is none of.

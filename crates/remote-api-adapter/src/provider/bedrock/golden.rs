@@ -369,7 +369,7 @@ fn whole_answers_become_pieces_and_an_end() {
             Some("embeddings") => invoke::embed::decode("acme", &body, 2),
             Some("titan") => invoke::embed::decode("acme", &body, 1),
             Some("translation") => invoke::translate::decode("acme", &body),
-            _ => decode::converse("acme", &body),
+            _ => decode::converse("acme", &mut decode::Tally::default(), &body),
         };
         assert_eq!(outcome.is_err(), name.contains("broken"), "{name}");
         GOLDEN.compare("decode", &name, &format!("{outcome:#?}\n"));

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use aws_smithy_types::event_stream::Message;
-use domain::fault::Fault;
+use domain::{fault::Fault, pricing::TokenUsage};
 use serde::Deserialize;
 use wire::v1;
 
@@ -127,7 +127,7 @@ impl Decoder {
 
 impl Reader for Decoder {
     fn whole(&mut self, body: &[u8]) -> Result<Completion, Fault> {
-        decode::converse(&self.provider, body)
+        decode::converse(&self.provider, &mut self.tally, body)
     }
 
     fn feed(&mut self, bytes: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
@@ -156,6 +156,10 @@ impl Reader for Decoder {
             return Ok(());
         }
         Err(cut(&self.provider))
+    }
+
+    fn used(&self) -> Option<TokenUsage> {
+        self.tally.usage
     }
 
     fn completion(&mut self, items: Vec<v1::DeltaItem>) -> Completion {

@@ -24,7 +24,7 @@ use crate::{
 /// The connection broke or ended too early; silence is not asked for twice.
 fn broken(fault: Fault) -> Failed {
     let cause = (fault.code == Code::Upstream && fault.retryable).then_some(Cause::Cut);
-    Failed { fault, cause, unsent: false }
+    Failed { fault, cause, unsent: false, used: None }
 }
 
 /// What was read is no answer. An error that the provider wrote in its place may pass; what does not parse will not.
@@ -34,7 +34,7 @@ fn said(fault: Fault) -> Failed {
         Code::Upstream if fault.retryable && !fault.provider_code.is_empty() => Some(Cause::Server),
         _ => None,
     };
-    Failed { fault, cause, unsent: false }
+    Failed { fault, cause, unsent: false, used: None }
 }
 
 /// The end of an answer; the header's id stands in where the answer itself has none.
@@ -48,8 +48,10 @@ fn done(mut completion: Completion, request_id: &mut String, lease: &mut Lease) 
     Step::Done(Box::new(completion))
 }
 
-/// A provider's error inside an answer may repeat the key it was called with, and may be about the key.
-fn failed(mut failed: Failed, lease: &Lease) -> Failed {
+/// A provider's error inside an answer may repeat the key it was called with, and may be about the key. What was counted until
+/// then is billed.
+fn failed(mut failed: Failed, lease: &Lease, reader: &dyn Reader) -> Failed {
+    failed.used = reader.used().map(Box::new);
     failed.fault.message = scrub(&failed.fault.message, lease.key().map(Key::expose));
     lease.refused(None, failed)
 }
@@ -76,7 +78,7 @@ impl Whole {
 
 impl Answer for Whole {
     fn next(&mut self) -> BoxFuture<'_, Result<Step, Failed>> {
-        async { self.read().await.map_err(|error| failed(error, &self.lease)) }.boxed()
+        async { self.read().await.map_err(|error| failed(error, &self.lease, &*self.reader)) }.boxed()
     }
 }
 
@@ -178,6 +180,6 @@ impl Streamed {
 
 impl Answer for Streamed {
     fn next(&mut self) -> BoxFuture<'_, Result<Step, Failed>> {
-        async { self.step().await.map_err(|error| failed(error, &self.lease)) }.boxed()
+        async { self.step().await.map_err(|error| failed(error, &self.lease, &*self.reader)) }.boxed()
     }
 }

@@ -15,7 +15,7 @@ use super::{
     decode,
     encode::{self, Encoded, Method, Service},
     error::Words,
-    stream::Decoder,
+    stream::decoder,
     token::{KeyFile, Tokens},
 };
 use crate::{
@@ -115,7 +115,7 @@ impl Dialect for Gemini {
                 Box::new(Once(move |body: &[u8]| decode::embeddings(&provider, body, inputs)))
             }
             // the others were refused above
-            _ => Box::new(Decoder::new(&provider, call.request.envelope().id.as_str())),
+            _ => Box::new(decoder(&provider, call.request.envelope().id.as_str())),
         };
         let prepared = Prepared {
             url: self.url(&call.target.upstream_model, method)?,

@@ -76,6 +76,10 @@ impl Tally {
         reply: Reply<'_>,
         items: &mut Vec<v1::DeltaItem>,
     ) -> Result<(), Fault> {
+        // billed also where the answer is an error
+        if let Some(usage) = reply.usage {
+            self.usage = Some(usage.or(self.usage.take()));
+        }
         if let Some(error) = reply.error {
             return Err(Words::of_error(error.get()).refusal(None).into_failure(provider, None).fault);
         }
@@ -88,9 +92,6 @@ impl Tally {
             && let Some(model) = reply.model_version
         {
             self.model = model.into_string();
-        }
-        if let Some(usage) = reply.usage {
-            self.usage = Some(usage.or(self.usage.take()));
         }
         for (key, value) in reply.extra.iter() {
             self.keep(key, value.get());
@@ -221,6 +222,11 @@ impl Tally {
         })
     }
 
+    /// What Google has counted so far.
+    pub(super) fn usage(&self) -> Option<TokenUsage> {
+        self.usage.and_then(tokens)
+    }
+
     /// The end of the answer.
     pub(super) fn into_completion(self, items: Vec<v1::DeltaItem>) -> Completion {
         let mut extra_json = Vec::new();
@@ -234,7 +240,7 @@ impl Tally {
         Completion {
             items,
             finish_reason: self.finish_reason.unwrap_or(v1::FinishReason::Stop),
-            usage: self.usage.and_then(tokens),
+            usage: self.usage(),
             model: self.model,
             provider_request_id: self.id,
             embeddings: None,
@@ -287,7 +293,7 @@ fn tokens(usage: Usage) -> Option<TokenUsage> {
 ///
 /// # Errors
 /// `Upstream` for what is no such answer; the provider's error where it sent one with status 200.
-pub(super) fn whole(provider: &str, mut tally: Tally, body: &[u8]) -> Result<Completion, Fault> {
+pub(super) fn whole(provider: &str, tally: &mut Tally, body: &[u8]) -> Result<Completion, Fault> {
     let listed = body.trim_ascii_start().starts_with(b"[");
     let replies: Vec<Reply<'_>> =
         if listed { serde_json::from_slice(body) } else { serde_json::from_slice(body).map(|one| vec![one]) }
@@ -300,5 +306,5 @@ pub(super) fn whole(provider: &str, mut tally: Tally, body: &[u8]) -> Result<Com
         let message = format!("{provider} sent an answer without a finish reason, expected one");
         return Err(broken(message));
     }
-    Ok(tally.into_completion(items))
+    Ok(std::mem::take(tally).into_completion(items))
 }

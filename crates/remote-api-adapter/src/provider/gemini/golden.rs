@@ -12,7 +12,7 @@ use wire::v1;
 use super::{
     decode,
     encode::{self, Service},
-    stream::Decoder,
+    stream::decoder,
 };
 use crate::provider::{
     Call, Completion, Reader as _, Target,
@@ -208,7 +208,7 @@ fn whole_answers_become_pieces_and_an_end() {
         let outcome = if name.starts_with("embeddings") {
             decode::embeddings("acme", &body, 2)
         } else {
-            Decoder::new("acme", "r1").whole(&body)
+            decoder("acme", "r1").whole(&body)
         };
         GOLDEN.compare("decode", &name, &format!("{outcome:#?}\n"));
     }
@@ -227,7 +227,7 @@ fn streams_become_pieces_and_an_end() {
 fn an_answer_can_be_sent_back() {
     let body =
         GOLDEN.recorded("decode", "json").into_iter().find(|(name, _)| name == "parallel-calls").unwrap().1;
-    let completion = Decoder::new("acme", "r1").whole(&body).unwrap();
+    let completion = decoder("acme", "r1").whole(&body).unwrap();
     let calls = completion.items.iter().flat_map(|item| &item.tool_calls);
     let tool_calls =
         calls.map(|made| call(&made.id, &made.name, &made.arguments_json, &made.extra_json)).collect();
@@ -257,5 +257,5 @@ fn an_answer_can_be_sent_back() {
 
 /// Reads a stream that arrives in these pieces and then ends properly.
 pub(super) fn read(pieces: &[&[u8]]) -> (Vec<v1::DeltaItem>, Result<Completion, Fault>) {
-    golden::read(&mut Decoder::new("acme", "r1"), pieces)
+    golden::read(&mut decoder("acme", "r1"), pieces)
 }

@@ -4,61 +4,32 @@
 //! (the last count of tokens may come with it or after it); every other end is a fault, so that a cut stream never looks like a
 //! finished answer.
 
-use domain::fault::{Code, Fault, Origin};
+use domain::{fault::Fault, pricing::TokenUsage};
 use wire::v1;
 
 use super::decode::{self, Reply, Tally, malformed};
 use crate::provider::{
-    Completion, Reader,
-    exchange::cut,
-    sse::{Parser, TooLong},
+    Completion,
+    sse::{EventReader, Events},
 };
 
 /// Reads one answer.
+pub(super) type Decoder = EventReader<Chunks>;
+
+/// The chunks so far.
 #[derive(Debug)]
-pub(super) struct Decoder {
-    provider: String,
-    events: Parser,
-    tally: Tally,
+pub(super) struct Chunks(Tally);
+
+/// The reader of an answer; `request_id` names tool calls that come without an id.
+pub(super) fn decoder(provider: &str, request_id: &str) -> Decoder {
+    Decoder::with(provider, Chunks(Tally::new(request_id)))
 }
 
-/// Why reading an event failed.
-enum Broken {
-    TooLong(TooLong),
-    Fault(Fault),
-}
-
-impl From<TooLong> for Broken {
-    fn from(error: TooLong) -> Self {
-        Self::TooLong(error)
-    }
-}
-
-impl Decoder {
-    /// `request_id` names tool calls that come without an id.
-    pub(super) fn new(provider: &str, request_id: &str) -> Self {
-        Self { provider: provider.to_owned(), events: Parser::default(), tally: Tally::new(request_id) }
-    }
-
-    fn fault(&self, broken: Broken) -> Fault {
-        match broken {
-            Broken::Fault(fault) => fault,
-            Broken::TooLong(error) => {
-                Fault::new(Code::Upstream, Origin::Provider, true, format!("{}: {error}", self.provider))
-            }
-        }
-    }
-}
-
-impl Reader for Decoder {
-    fn whole(&mut self, body: &[u8]) -> Result<Completion, Fault> {
-        decode::whole(&self.provider, std::mem::take(&mut self.tally), body)
-    }
-
-    fn feed(&mut self, bytes: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        let Self { provider, events, tally } = self;
-        let fed = events.feed(bytes, &mut |data: &[u8]| take(provider, tally, data, items));
-        fed.map_err(|broken| self.fault(broken))
+impl Events for Chunks {
+    fn take(&mut self, provider: &str, data: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
+        let reply: Reply<'_> =
+            serde_json::from_slice(data).map_err(|error| malformed(provider, "a chunk", &error))?;
+        self.0.absorb(provider, reply, items)
     }
 
     /// Never: only the end of the body says so.
@@ -66,30 +37,21 @@ impl Reader for Decoder {
         false
     }
 
-    fn end(&mut self, items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        let Self { provider, events, tally } = self;
-        let fed = events.finish(&mut |data: &[u8]| take(provider, tally, data, items));
-        fed.map_err(|broken| self.fault(broken))?;
-        if self.tally.is_whole() { Ok(()) } else { Err(cut(&self.provider)) }
+    fn is_whole(&self) -> bool {
+        self.0.is_whole()
+    }
+
+    fn whole(&mut self, provider: &str, body: &[u8]) -> Result<Completion, Fault> {
+        decode::whole(provider, &mut self.0, body)
+    }
+
+    fn used(&self) -> Option<TokenUsage> {
+        self.0.usage()
     }
 
     fn completion(&mut self, items: Vec<v1::DeltaItem>) -> Completion {
-        std::mem::take(&mut self.tally).into_completion(items)
+        std::mem::take(&mut self.0).into_completion(items)
     }
-}
-
-fn take(
-    provider: &str,
-    tally: &mut Tally,
-    data: &[u8],
-    items: &mut Vec<v1::DeltaItem>,
-) -> Result<(), Broken> {
-    if data.is_empty() {
-        return Ok(());
-    }
-    let reply: Reply<'_> = serde_json::from_slice(data)
-        .map_err(|error| Broken::Fault(malformed(provider, "a chunk", &error)))?;
-    tally.absorb(provider, reply, items).map_err(Broken::Fault)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use reqwest::{
     Url,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
-use wire::v1;
 
 use super::{
     audio, decode,
@@ -20,7 +19,7 @@ use super::{
 use crate::{
     config::Invalid,
     credential::Key,
-    provider::{Api, Call, Completion, Dialect, Failure, Once, Prepared, Reader, Refused, jobs::JobDialect},
+    provider::{Api, Call, Dialect, Failure, Once, Prepared, Reader, Refused, jobs::JobDialect},
 };
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -152,27 +151,5 @@ impl Dialect for OpenAi {
 
     fn jobs(&self) -> Result<&dyn JobDialect, &'static str> {
         Ok(&self.jobs)
-    }
-}
-
-impl Reader for Decoder {
-    fn whole(&mut self, body: &[u8]) -> Result<Completion, Fault> {
-        decode::chat(self.provider(), body)
-    }
-
-    fn feed(&mut self, bytes: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        Decoder::feed(self, bytes, items)
-    }
-
-    fn is_done(&self) -> bool {
-        Decoder::is_done(self)
-    }
-
-    fn end(&mut self, items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        Decoder::end(self, items)
-    }
-
-    fn completion(&mut self, items: Vec<v1::DeltaItem>) -> Completion {
-        std::mem::take(&mut self.tally).into_completion(items)
     }
 }

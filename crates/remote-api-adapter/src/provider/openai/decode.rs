@@ -29,7 +29,7 @@ pub(super) use shape::{Reply, Usage};
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) finish_reason: Option<v1::FinishReason>,
-    usage: Option<TokenUsage>,
+    pub(super) usage: Option<TokenUsage>,
     id: String,
     model: String,
     /// Key and JSON value.
@@ -37,6 +37,13 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// What a chunk or a whole answer counts, which is so also where it says an error.
+    pub(super) fn count(&mut self, reply: &mut Reply<'_>) {
+        if let Some(usage) = reply.usage.take() {
+            self.usage = Some(usage.into());
+        }
+    }
+
     /// Takes in a chunk or a whole answer; its pieces go to `items`.
     ///
     /// # Errors
@@ -65,9 +72,6 @@ impl Tally {
                 self.groq(provider, value.get())?;
             }
             self.keep(key, value.get());
-        }
-        if let Some(usage) = reply.usage {
-            self.usage = Some(usage.into());
         }
         for choice in reply.choices {
             if choice.index != 0 {
@@ -149,9 +153,10 @@ impl Tally {
 ///
 /// # Errors
 /// `Upstream` for what is no chat completion; the provider's error where it sent one with status 200.
-pub(super) fn chat(provider: &str, body: &[u8]) -> Result<Completion, Fault> {
-    let reply: Reply<'_> =
+pub(super) fn chat(provider: &str, tally: &mut Tally, body: &[u8]) -> Result<Completion, Fault> {
+    let mut reply: Reply<'_> =
         serde_json::from_slice(body).map_err(|error| malformed(provider, "an answer", &error))?;
+    tally.count(&mut reply);
     if reply.is_error() {
         return Err(Words::of_body(body).refusal(None).into_failure(provider, None).fault);
     }
@@ -159,9 +164,9 @@ pub(super) fn chat(provider: &str, body: &[u8]) -> Result<Completion, Fault> {
         let message = format!("{provider} sent an answer without choices, expected one");
         return Err(Fault::new(Code::Upstream, Origin::Provider, true, message));
     }
-    let (mut tally, mut items) = (Tally::default(), Vec::new());
+    let mut items = Vec::new();
     tally.absorb(provider, reply, &mut items)?;
-    Ok(tally.into_completion(items))
+    Ok(std::mem::take(tally).into_completion(items))
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use wire::v1;
 
 use super::{decode, encode, flavor::Flavor, stream::Decoder};
 use crate::provider::{
-    Api, Call, Completion, MaxTokensField, Target,
+    Api, Call, Completion, MaxTokensField, Reader, Target,
     golden::{self, Golden, envelope, everything, plain},
 };
 
@@ -194,7 +194,7 @@ fn whole_answers_become_pieces_and_an_end() {
         let outcome = if name.starts_with("embeddings") {
             decode::embeddings("acme", &body, 2)
         } else {
-            decode::chat("acme", &body)
+            Decoder::new("acme").whole(&body)
         };
         GOLDEN.compare("decode", &name, &format!("{outcome:#?}\n"));
     }

@@ -4,116 +4,62 @@
 //! after a finish reason (several servers never say `[DONE]`); every other end is a fault, so that a cut stream never looks
 //! like a finished answer.
 
-use domain::fault::{Code, Fault, Origin};
+use domain::{fault::Fault, pricing::TokenUsage};
 use wire::v1;
 
 use super::{
-    decode::{Reply, Tally, malformed},
+    decode::{self, Reply, Tally, malformed},
     error::Words,
 };
 use crate::provider::{
-    exchange::cut,
-    sse::{Parser, TooLong},
+    Completion,
+    sse::{EventReader, Events},
 };
 
-/// Reads one stream.
-#[derive(Debug)]
-pub(super) struct Decoder {
-    provider: String,
-    events: Parser,
-    pub(super) tally: Tally,
+/// Reads one answer.
+pub(super) type Decoder = EventReader<Chunks>;
+
+/// The chunks so far.
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    tally: Tally,
     done: bool,
 }
 
-/// Why reading an event failed.
-enum Broken {
-    TooLong(TooLong),
-    Fault(Fault),
-}
-
-impl From<TooLong> for Broken {
-    fn from(error: TooLong) -> Self {
-        Self::TooLong(error)
-    }
-}
-
-impl Decoder {
-    pub(super) fn new(provider: &str) -> Self {
-        Self {
-            provider: provider.to_owned(),
-            events: Parser::default(),
-            tally: Tally::default(),
-            done: false,
-        }
-    }
-
-    pub(super) fn provider(&self) -> &str {
-        &self.provider
-    }
-
-    /// Takes the next bytes; the pieces they complete go to `items`.
-    ///
-    /// # Errors
-    /// An error the provider sent as an event, or an event that does not parse or is too long. The decoder is of no use
-    /// afterwards.
-    pub(super) fn feed(&mut self, bytes: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        let Self { provider, events, tally, done } = self;
-        let fed = events.feed(bytes, &mut |data: &[u8]| take(provider, tally, done, data, items));
-        fed.map_err(|broken| fault(provider, broken))
-    }
-
-    /// Whether the server said that the answer is whole.
-    pub(super) const fn is_done(&self) -> bool {
-        self.done
-    }
-
-    /// The stream has ended properly, by the rules of its transport.
-    ///
-    /// # Errors
-    /// `Upstream`: it ended before the answer did.
-    pub(super) fn end(&mut self, items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        let Self { provider, events, tally, done } = self;
-        let fed = events.finish(&mut |data: &[u8]| take(provider, tally, done, data, items));
-        fed.map_err(|broken| fault(provider, broken))?;
-        if self.done || self.tally.finish_reason.is_some() {
+impl Events for Chunks {
+    fn take(&mut self, provider: &str, data: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
+        if data == b"[DONE]" {
             self.done = true;
             return Ok(());
         }
-        Err(cut(&self.provider))
-    }
-}
-
-fn fault(provider: &str, broken: Broken) -> Fault {
-    match broken {
-        Broken::Fault(fault) => fault,
-        Broken::TooLong(error) => {
-            Fault::new(Code::Upstream, Origin::Provider, true, format!("{provider}: {error}"))
+        let mut reply: Reply<'_> =
+            serde_json::from_slice(data).map_err(|error| malformed(provider, "a chunk", &error))?;
+        self.tally.count(&mut reply);
+        if reply.is_error() {
+            return Err(Words::of_body(data).refusal(None).into_failure(provider, None).fault);
         }
+        self.tally.absorb(provider, reply, items)
     }
-}
 
-fn take(
-    provider: &str,
-    tally: &mut Tally,
-    done: &mut bool,
-    data: &[u8],
-    items: &mut Vec<v1::DeltaItem>,
-) -> Result<(), Broken> {
-    // nothing after the end belongs to the answer
-    if *done || data.is_empty() {
-        return Ok(());
+    fn is_done(&self) -> bool {
+        self.done
     }
-    if data == b"[DONE]" {
-        *done = true;
-        return Ok(());
+
+    fn is_whole(&self) -> bool {
+        self.done || self.tally.finish_reason.is_some()
     }
-    let reply: Reply<'_> = serde_json::from_slice(data)
-        .map_err(|error| Broken::Fault(malformed(provider, "a chunk", &error)))?;
-    if reply.is_error() {
-        let words = Words::of_body(data);
-        return Err(Broken::Fault(words.refusal(None).into_failure(provider, None).fault));
+
+    fn whole(&mut self, provider: &str, body: &[u8]) -> Result<Completion, Fault> {
+        decode::chat(provider, &mut self.tally, body)
     }
-    tally.absorb(provider, reply, items).map_err(Broken::Fault)
+
+    fn used(&self) -> Option<TokenUsage> {
+        self.tally.usage
+    }
+
+    fn completion(&mut self, items: Vec<v1::DeltaItem>) -> Completion {
+        std::mem::take(&mut self.tally).into_completion(items)
+    }
 }
 
 #[cfg(test)]

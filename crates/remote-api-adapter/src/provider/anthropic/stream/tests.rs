@@ -1,27 +1,15 @@
-use proptest::prelude::*;
-
 use super::{super::golden, *};
-use crate::provider::golden::{split, text_of};
+use crate::provider::{
+    Reader,
+    golden::{holds_streams, text_of},
+};
 
 const STOP: &str = r#"data: {"type":"message_stop"}"#;
 
 #[test]
-fn a_stream_cut_after_any_byte_is_no_whole_answer() {
-    for (name, bytes) in golden::GOLDEN.recorded("stream", "sse") {
-        let whole = golden::read(&[&bytes]);
-        for k in 0..bytes.len() {
-            let (mut decoder, mut items) = (Decoder::new("acme"), Vec::new());
-            if decoder.feed(&bytes[..k], &mut items).is_err() {
-                continue;
-            }
-            let said = String::from_utf8_lossy(&bytes[..k]).contains(STOP);
-            assert!(!decoder.is_done() || said, "{name} cut after {k} bytes");
-            if decoder.end(&mut items).is_ok() {
-                assert!(said, "{name} cut after {k} bytes");
-                assert_eq!(items, whole.0, "{name} cut after {k} bytes");
-            }
-        }
-    }
+fn a_stream_is_whole_or_none_however_it_comes() {
+    let stopped = |came: &[u8]| String::from_utf8_lossy(came).contains(STOP);
+    holds_streams(&golden::GOLDEN.recorded("stream", "sse"), || Decoder::new("acme"), stopped);
 }
 
 #[test]
@@ -29,13 +17,6 @@ fn whole_streams_end_and_broken_ones_do_not() {
     for (name, bytes) in golden::GOLDEN.recorded("stream", "sse") {
         assert_eq!(golden::read(&[&bytes]).1.is_err(), name.starts_with("broken"), "{name}");
     }
-}
-
-#[test]
-fn a_line_without_end_is_refused() {
-    let (mut decoder, mut items) = (Decoder::new("acme"), Vec::new());
-    let line = vec![b'x'; 10 * 1024 * 1024];
-    assert_eq!(decoder.feed(&line, &mut items).unwrap_err().code, Code::Upstream);
 }
 
 #[test]
@@ -98,15 +79,4 @@ fn an_input_that_was_broken_off_leaves_the_answer_json() {
     let (items, _) = golden::read(&[stream.as_bytes()]);
     let extra: serde_json::Value = serde_json::from_str(&items[0].extra_json).unwrap();
     assert_eq!(extra["content_blocks"][0]["input"], r#"{"q": "a"#);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-    #[test]
-    fn where_a_stream_is_split_changes_nothing(seed in proptest::collection::vec(0.0f64..1.0, 0..24)) {
-        for (name, bytes) in golden::GOLDEN.recorded("stream", "sse") {
-            let pieces = split(&bytes, &seed);
-            prop_assert_eq!(golden::read(&pieces), golden::read(&[&bytes]), "{}", name);
-        }
-    }
 }

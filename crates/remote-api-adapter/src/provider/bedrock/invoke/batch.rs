@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use domain::{
     fault::Fault,
     inference::{Embed, Request},
-    pricing::TokenUsage,
 };
 use futures::{
     FutureExt, StreamExt, TryStreamExt,
@@ -104,10 +103,9 @@ fn join(whole: &mut Completion, part: Completion) {
     let mut all = vectors(whole.embeddings.take());
     all.extend(vectors(part.embeddings));
     whole.embeddings = Some(v1::Embeddings { embeddings: all });
-    whole.usage = whole.usage.zip(part.usage).map(|(a, b)| TokenUsage {
-        input: a.input + b.input,
-        output: a.output + b.output,
-        ..a
+    whole.usage = whole.usage.zip(part.usage).map(|(mut sum, usage)| {
+        sum += usage;
+        sum
     });
 }
 

@@ -42,7 +42,7 @@ struct Incomplete<'a> {
     reason: Option<Text<'a>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Usage {
     #[serde(default)]
     input_tokens: u64,
@@ -54,7 +54,7 @@ struct Usage {
     output_tokens_details: Option<OutputDetails>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 struct InputDetails {
     #[serde(default)]
     cached_tokens: Option<u64>,
@@ -62,7 +62,7 @@ struct InputDetails {
     cache_write_tokens: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 struct OutputDetails {
     #[serde(default)]
     reasoning_tokens: Option<u64>,
@@ -85,6 +85,11 @@ impl From<Usage> for TokenUsage {
 }
 
 impl Response<'_> {
+    /// What was counted, also of an answer that failed.
+    pub(super) fn used(&self) -> Option<TokenUsage> {
+        self.usage.clone().map(TokenUsage::from)
+    }
+
     /// The end of an answer that called `calls` tools.
     ///
     /// # Errors

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use domain::fault::{Code, Fault, Origin};
+use domain::{fault::Fault, pricing::TokenUsage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::v1;
@@ -18,23 +18,18 @@ use super::{
     decode::{self, Item, Response},
 };
 use crate::provider::{
-    Completion, Reader,
+    Completion,
     exchange::cut,
     json::Text,
-    sse::{Parser, TooLong},
+    sse::{EventReader, Events},
 };
 
 /// Reads one answer.
-#[derive(Debug)]
-pub(in super::super) struct Decoder {
-    provider: String,
-    events: Parser,
-    state: State,
-}
+pub(in super::super) type Decoder = EventReader<State>;
 
 /// What is known so far.
 #[derive(Debug, Default)]
-struct State {
+pub(in super::super) struct State {
     /// Items that came in pieces, by their place; a call with its number.
     begun: HashMap<u64, Begun>,
     calls: u32,
@@ -43,24 +38,13 @@ struct State {
     /// The last part of a summary that was told.
     summary: Option<(u64, u64)>,
     end: Option<Completion>,
+    used: Option<TokenUsage>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Begun {
     call: u32,
     in_pieces: bool,
-}
-
-/// Why reading an event failed.
-enum Broken {
-    TooLong,
-    Fault(Fault),
-}
-
-impl From<TooLong> for Broken {
-    fn from(_: TooLong) -> Self {
-        Self::TooLong
-    }
 }
 
 #[derive(Deserialize)]
@@ -89,45 +73,7 @@ impl Event<'_> {
     }
 }
 
-impl Decoder {
-    pub(in super::super) fn new(provider: &str) -> Self {
-        Self { provider: provider.to_owned(), events: Parser::default(), state: State::default() }
-    }
-
-    fn fault(provider: &str, broken: Broken) -> Fault {
-        match broken {
-            Broken::Fault(fault) => fault,
-            Broken::TooLong => {
-                Fault::new(Code::Upstream, Origin::Provider, true, format!("{provider}: {TooLong}"))
-            }
-        }
-    }
-}
-
 impl State {
-    fn take(&mut self, provider: &str, data: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        // nothing after the end belongs to the answer
-        if self.end.is_some() || data.is_empty() || data == b"[DONE]" {
-            return Ok(());
-        }
-        let broken = |error: serde_json::Error| malformed(provider, "an event", &error);
-        let event: Event<'_> = serde_json::from_slice(data).map_err(broken)?;
-        match &*event.kind {
-            "error" => {
-                return Err(Words::of_body(data).refusal(None).into_failure(provider, None).fault);
-            }
-            "response.completed" | "response.incomplete" | "response.failed" => {
-                let json = event.response.ok_or_else(|| cut(provider))?;
-                let response: Response<'_> = serde_json::from_str(json.get()).map_err(broken)?;
-                let end = response.end(provider, self.calls)?;
-                self.release(items);
-                self.end = Some(end);
-            }
-            kind => self.piece(kind, &event, items).map_err(broken)?,
-        }
-        Ok(())
-    }
-
     /// Tells what waits, at the message.
     fn release(&mut self, items: &mut Vec<v1::DeltaItem>) {
         if !self.waiting.is_empty() {
@@ -250,15 +196,43 @@ fn call(call: v1::ToolCallDelta) -> v1::DeltaItem {
     v1::DeltaItem { tool_calls: vec![call], ..v1::DeltaItem::default() }
 }
 
-impl Reader for Decoder {
-    fn whole(&mut self, body: &[u8]) -> Result<Completion, Fault> {
-        let broken = |error: serde_json::Error| malformed(&self.provider, "an answer", &error);
+impl Events for State {
+    fn take(&mut self, provider: &str, data: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
+        if data == b"[DONE]" {
+            return Ok(());
+        }
+        let broken = |error: serde_json::Error| malformed(provider, "an event", &error);
+        let event: Event<'_> = serde_json::from_slice(data).map_err(broken)?;
+        match &*event.kind {
+            "error" => {
+                return Err(Words::of_body(data).refusal(None).into_failure(provider, None).fault);
+            }
+            "response.completed" | "response.incomplete" | "response.failed" => {
+                let json = event.response.ok_or_else(|| cut(provider))?;
+                let response: Response<'_> = serde_json::from_str(json.get()).map_err(broken)?;
+                self.used = response.used();
+                let end = response.end(provider, self.calls)?;
+                self.release(items);
+                self.end = Some(end);
+            }
+            kind => self.piece(kind, &event, items).map_err(broken)?,
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.end.is_some()
+    }
+
+    fn whole(&mut self, provider: &str, body: &[u8]) -> Result<Completion, Fault> {
+        let broken = |error: serde_json::Error| malformed(provider, "an answer", &error);
         let mut response: Response<'_> = serde_json::from_slice(body).map_err(broken)?;
+        self.used = response.used();
         let mut items = Vec::new();
         let Some(output) = response.output.take() else {
             // an error in place of an answer, for example
-            response.end(&self.provider, 0)?;
-            return Err(cut(&self.provider));
+            response.end(provider, 0)?;
+            return Err(cut(provider));
         };
         for (json, output_index) in output.into_iter().zip(0..) {
             let event = Event {
@@ -271,31 +245,18 @@ impl Reader for Decoder {
                 logprobs: None,
                 response: None,
             };
-            self.state.ended(&event, &mut items).map_err(broken)?;
+            self.ended(&event, &mut items).map_err(broken)?;
         }
-        self.state.release(&mut items);
-        Ok(Completion { items, ..response.end(&self.provider, self.state.calls)? })
+        self.release(&mut items);
+        Ok(Completion { items, ..response.end(provider, self.calls)? })
     }
 
-    fn feed(&mut self, bytes: &[u8], items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        let Self { provider, events, state } = self;
-        let mut take = |data: &[u8]| state.take(provider, data, items).map_err(Broken::Fault);
-        events.feed(bytes, &mut take).map_err(|broken| Self::fault(provider, broken))
-    }
-
-    fn is_done(&self) -> bool {
-        self.state.end.is_some()
-    }
-
-    fn end(&mut self, items: &mut Vec<v1::DeltaItem>) -> Result<(), Fault> {
-        let Self { provider, events, state } = self;
-        let mut take = |data: &[u8]| state.take(provider, data, items).map_err(Broken::Fault);
-        events.finish(&mut take).map_err(|broken| Self::fault(provider, broken))?;
-        if self.is_done() { Ok(()) } else { Err(cut(&self.provider)) }
+    fn used(&self) -> Option<TokenUsage> {
+        self.used
     }
 
     fn completion(&mut self, items: Vec<v1::DeltaItem>) -> Completion {
-        Completion { items, ..self.state.end.take().unwrap_or_default() }
+        Completion { items, ..self.end.take().unwrap_or_default() }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Golden files of the interface: `golden/responses-…`.
 
-use domain::inference::{Embed, Generate, Message, Request, Role, ToolChoice, Translate};
-use proptest::prelude::*;
+use domain::{
+    fault::Code,
+    inference::{Embed, Generate, Message, Request, Role, ToolChoice, Translate},
+};
 
 use super::*;
 use crate::provider::{
-    Api, Target,
-    golden::{envelope, everything, plain, read, says, split, text},
+    Api, Reader, Target,
+    golden::{envelope, everything, holds_streams, plain, read, says, text},
     openai::{
         Flavor,
         golden::{GOLDEN, responses, written},
@@ -36,6 +38,15 @@ fn much() -> Generate {
             "stream_options":{"include_usage":true,"include_obfuscation":false}}"#,
     );
     request
+}
+
+#[test]
+fn a_stream_is_whole_or_none_however_it_comes() {
+    let ended = |came: &[u8]| {
+        let came = String::from_utf8_lossy(came);
+        came.contains("\"type\":\"response.completed\"") || came.contains("\"type\":\"response.incomplete\"")
+    };
+    holds_streams(&GOLDEN.recorded("responses", "sse"), || Decoder::new("acme"), ended);
 }
 
 #[test]
@@ -128,25 +139,6 @@ fn streams_become_pieces_and_an_end() {
 }
 
 #[test]
-fn a_stream_cut_after_any_byte_is_no_whole_answer() {
-    for (name, bytes) in GOLDEN.recorded("responses", "sse") {
-        for k in 0..bytes.len() {
-            let (mut decoder, mut items) = (Decoder::new("acme"), Vec::new());
-            if decoder.feed(&bytes[..k], &mut items).is_err() {
-                continue;
-            }
-            let ended = |text: &[u8]| {
-                let text = String::from_utf8_lossy(text);
-                text.contains("\"type\":\"response.completed\"")
-                    || text.contains("\"type\":\"response.incomplete\"")
-            };
-            assert!(!decoder.is_done() || ended(&bytes[..k]), "{name} cut after {k} bytes");
-            assert!(decoder.end(&mut items).is_err() || ended(&bytes[..k]), "{name} cut after {k} bytes");
-        }
-    }
-}
-
-#[test]
 fn reasoning_goes_back_before_what_it_led_to() {
     let (_, stream) =
         GOLDEN.recorded("responses", "sse").into_iter().find(|(name, _)| name == "agent").unwrap();
@@ -186,15 +178,4 @@ fn what_the_answer_says_is_what_goes_back() {
         .push(Message { extra_json: kept.extra_json.clone(), ..says(Role::Assistant, vec![text("x")]) });
     let again = written(&Request::Generate(request), &responses(), Flavor::OpenAi).unwrap();
     assert!(again.contains("gAAAreasoning"), "{again}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-    #[test]
-    fn where_a_stream_is_split_changes_nothing(seed in proptest::collection::vec(0.0f64..1.0, 0..24)) {
-        for (name, bytes) in GOLDEN.recorded("responses", "sse") {
-            let once = read(&mut Decoder::new("acme"), &[&bytes]);
-            prop_assert_eq!(read(&mut Decoder::new("acme"), &split(&bytes, &seed)), once, "{}", name);
-        }
-    }
 }
