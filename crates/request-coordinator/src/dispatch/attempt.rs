@@ -51,6 +51,8 @@ pub(super) struct Progress {
     pub(super) bytes: usize,
     /// Bytes of audio the caller has.
     pub(super) audio_bytes: usize,
+    /// Millijoules that an executor told of which was stopped, and whether they are estimated.
+    pub(super) energy: (u64, bool),
     /// Money that is set aside for it.
     pub(super) reserved: Reserved,
 }
@@ -70,6 +72,7 @@ impl Coordinator {
             first_token: None,
             bytes: 0,
             audio_bytes: 0,
+            energy: (0, false),
             reserved: Reserved::default(),
         };
         let outcome = match self.reserve(step).await {
@@ -132,12 +135,12 @@ impl Coordinator {
                 biased;
                 () = caller.left() => {
                     self.cancel(step.asked).await;
-                    return Ok(Ended::Left(last_word(frames, self.limits.silence).await));
+                    return Ok(Ended::Left(last_word(frames, self.limits.silence, progress).await));
                 }
                 () = tokio::time::sleep_until(step.deadline) => {
                     self.cancel(step.asked).await;
                     let fault = Fault::new(Code::Timeout, Origin::Policy, false, "the request's deadline passed");
-                    return Err(fault.having_spent(last_word(frames, self.limits.silence).await));
+                    return Err(fault.having_spent(last_word(frames, self.limits.silence, progress).await));
                 }
                 frame = frames.next(self.limits.silence) => frame,
             };
@@ -154,7 +157,7 @@ impl Coordinator {
                     progress.saw(&delta);
                     if caller.tell(Event::Delta(delta)).await.is_err() {
                         self.cancel(step.asked).await;
-                        return Ok(Ended::Left(last_word(frames, self.limits.silence).await));
+                        return Ok(Ended::Left(last_word(frames, self.limits.silence, progress).await));
                     }
                 }
                 Some(Kind::Heartbeat(heartbeat)) => drop(caller.tell(Event::Heartbeat(heartbeat)).await),
@@ -219,11 +222,12 @@ impl Progress {
 }
 
 /// What a cancelled executor says at the end that it came to, for the ledger.
-async fn last_word(mut frames: ReplyStream, patience: Duration) -> Option<Spent> {
+async fn last_word(mut frames: ReplyStream, patience: Duration, progress: &mut Progress) -> Option<Spent> {
     let until = Instant::now() + patience;
     while let Ok(frame) = frames.next(until.saturating_duration_since(Instant::now())).await {
         match frame.kind {
             Some(Kind::End(end)) => {
+                progress.energy = (end.energy_millijoules, end.energy_estimated);
                 let cost = Money::picodollars(end.cost_picodollars);
                 return Some(Spent { usage: end.usage.unwrap_or_default().into(), cost });
             }

@@ -114,8 +114,8 @@ pub(super) fn failed(
         usage,
         cost_picodollars: cost,
         time_to_first_token_ms: progress.first_token.map_or(0, millis),
-        energy_millijoules: end.map_or(0, |end| end.energy_millijoules),
-        energy_estimated: end.is_some_and(|end| end.energy_estimated),
+        energy_millijoules: progress.energy.0,
+        energy_estimated: progress.energy.1,
         ..placed(coordinator, step, progress)
     }
 }
