@@ -22,8 +22,8 @@ const MODEL: &str = "bench";
 /// The pool, its engine and its bus; gone when dropped.
 #[derive(Debug)]
 pub(super) struct Ours {
-    bus: Bus,
-    _pool: Child,
+    call: Call,
+    pool: Child,
     _nats: Nats,
     _folder: TempDir,
 }
@@ -52,13 +52,17 @@ impl Ours {
         let pool = Child::spawn("local-model-pool", &mut command)?;
         let settings = bus::Settings { url: nats.url(), ..bus::Settings::default() };
         let bus = Bus::connect(&settings, "bench", "load", MACHINE, &CancellationToken::new()).await?;
-        let ours = Self { bus, _pool: pool, _nats: nats, _folder: folder };
+        let (plane, machine) = (Plane::Local, bus.machine().clone());
+        let at = Execute { plane, machine, executor: format!("llama-{MODEL}") };
+        let deployment = format!("{MACHINE}/llama.cpp/{MODEL}");
+        let call = Call::new(bus, at, &deployment, v1::GenerateRequest::default());
+        let ours = Self { call, pool, _nats: nats, _folder: folder };
         let question = Question { prompt: "ready?".to_owned(), output_tokens: 1, seed: 0 };
         let mut last = None;
         let ready = wait::until("the engine", START_MAX, async || {
             ours.ask(&question).await.map_err(|error| last = Some(error)).ok()
         });
-        ready.await.with_context(|| format!("last: {last:?}\n{}", ours._pool.stderr()))?;
+        ready.await.with_context(|| format!("last: {last:?}\n{}", ours.pool.stderr()))?;
         Ok(ours)
     }
 
@@ -81,15 +85,11 @@ impl Ours {
             extra_json: format!(r#"{{"logit_bias":{{"{END_TOKEN}":-100}}}}"#),
             ..Default::default()
         };
-        let at = Execute {
-            plane: Plane::Local,
-            machine: self.bus.machine().clone(),
-            executor: format!("llama-{MODEL}"),
-        };
-        let call = Call::new(self.bus.clone(), at, &format!("{MACHINE}/llama.cpp/{MODEL}"), request);
         let started = Instant::now();
         let mut first_text = None;
-        let end = call
+        let end = self
+            .call
+            .asking(request)
             .ask(|items| {
                 if items.iter().any(|item| !item.text.is_empty()) {
                     first_text.get_or_insert_with(|| started.elapsed());

@@ -27,6 +27,12 @@ impl Call {
         Self { bus, at, deployment: deployment.to_owned(), request, next: Arc::default() }
     }
 
+    /// Another request to the same deployment; ids go on.
+    #[must_use]
+    pub fn asking(&self, request: v1::GenerateRequest) -> Self {
+        Self { request, ..self.clone() }
+    }
+
     /// Asks, and leaves the answer to be read.
     ///
     /// # Errors
