@@ -8,16 +8,18 @@ use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
 use criterion::{Criterion, criterion_group, criterion_main};
 use domain::{
     classification::{Thresholds, WorkloadClass, classify},
-    id::{AgentName, DeploymentId, ModelName, NodeId, RequestId},
+    id::{AgentName, DeploymentId, ModelName, NodeId, RequestId, TaskName},
     inference::{Envelope, Generate, Message, Part, PartContent, Request, Role, Sampling, TaskProfile},
     pricing::Price,
     routing::{
-        AgentPlacement, Alias, Capabilities, Deployment, DeploymentState, Facts, Live, Snapshot, Tier, decide,
+        AgentPlacement, Alias, Capabilities, Deployment, DeploymentState, Facts, Live, Policy, Rule,
+        Snapshot, Speed, Target, Tier, When, decide,
     },
     units::{Bytes, Money, Tokens},
 };
 
 const DEPLOYMENTS: u64 = 200;
+const RULES: usize = 36;
 /// English averages four bytes a token.
 const PROMPT_BYTES: usize = 20_000;
 
@@ -76,12 +78,46 @@ fn snapshot() -> Snapshot {
         machine: name(NodeId::new("mainpc")),
         revision: 1,
         deployments: (0..DEPLOYMENTS).map(|number| Arc::new(deployment(number))).collect(),
-        aliases: HashMap::from([(alias.clone(), Alias { name: alias.clone(), targets: models(0..8) })]),
+        aliases: HashMap::from([(
+            alias.clone(),
+            Alias { name: alias.clone(), targets: Target::in_order(models(0..8)) },
+        )]),
         agents: HashMap::from([(agent, row)]),
         thresholds: Thresholds::default(),
         flags: HashMap::new(),
         tier_defaults: Tier::ALL.into_iter().map(|tier| (tier, alias.clone())).collect(),
         has_budgets: false,
+        budgets: Vec::new(),
+        nodes: HashMap::new(),
+        policy: Policy { rules: rules(), ..Policy::default() },
+    }
+}
+
+/// As many rules as the shipped file has, the last of which holds.
+fn rules() -> Vec<Rule> {
+    (0..RULES)
+        .map(|number| {
+            let task = name(TaskName::new(format!("task-{number}")));
+            let last = number + 1 == RULES;
+            Rule {
+                name: format!("rule {number}"),
+                when: When { tasks: if last { Vec::new() } else { vec![task] }, ..When::default() },
+                route: vec![name(ModelName::new("cloud/frontier"))],
+                providers: vec!["provider-3".to_owned()],
+                ..Rule::default()
+            }
+        })
+        .collect()
+}
+
+/// As after a while at work: half of the deployments were seen, some are busy.
+fn live() -> Live {
+    let seen = |number: u64| deployment(number).id;
+    let speed = Speed { start_ms: 300, token_us: 12_000 };
+    Live {
+        cooling: HashMap::new(),
+        outstanding: (0..DEPLOYMENTS).step_by(5).map(|number| (seen(number), 3)).collect(),
+        speeds: Arc::new((0..DEPLOYMENTS).step_by(2).map(|number| (seen(number), speed)).collect()),
     }
 }
 
@@ -114,7 +150,7 @@ fn request(agent: Option<&str>) -> Request {
 }
 
 fn decisions(criterion: &mut Criterion) {
-    let (snapshot, live) = (snapshot(), Live::default());
+    let (snapshot, live) = (snapshot(), live());
     for (what, agent) in [("without an agent", None), ("for an agent", Some("CodeGenerator"))] {
         let request = request(agent);
         let facts = Facts::of(&request);

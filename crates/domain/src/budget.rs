@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{simulation::Share, units::Money};
+use crate::{routing::BudgetLeft, simulation::Share, units::Money};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long a reservation that ran out is remembered, so that a late event corrects its charge.
@@ -39,10 +39,27 @@ impl std::fmt::Display for Scope {
 
 impl Scope {
     fn covers(&self, spender: &Spender) -> bool {
+        self.covers_call(&spender.provider, &spender.agent)
+    }
+
+    /// Of its text form; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None => (text == "all").then_some(Self::All),
+            Some(("provider", name)) => Some(Self::Provider(name.to_owned())),
+            Some(("agent", name)) => Some(Self::Agent(name.to_owned())),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether it covers what `agent` asks of `provider`; empty = not known.
+    #[must_use]
+    pub fn covers_call(&self, provider: &str, agent: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Provider(name) => spender.provider == *name,
-            Self::Agent(name) => spender.agent == *name,
+            Self::Provider(name) => provider == name,
+            Self::Agent(name) => agent == name,
         }
     }
 }
@@ -209,6 +226,21 @@ pub struct Account {
 }
 
 impl Account {
+    /// As routing looks at it. Money set aside is not counted: much of it comes back, and what does not fit is refused when it
+    /// is to be set aside. Of a window that has begun without a call nothing is spent.
+    #[must_use]
+    pub fn left(&self, now_unix_ms: u64) -> BudgetLeft {
+        let allowed = self.budget.allowed();
+        let spent = if now_unix_ms >= self.resets_unix_ms() { Money::ZERO } else { self.spent };
+        BudgetLeft {
+            name: self.budget.name.clone(),
+            scope: self.budget.scope.clone(),
+            allowed,
+            left: Money::picodollars(allowed.as_picodollars().saturating_sub(spent.as_picodollars()).max(0)),
+            degrades: self.budget.when_spent == WhenSpent::Local,
+        }
+    }
+
     /// When the next window begins, Unix time in milliseconds.
     #[must_use]
     pub const fn resets_unix_ms(&self) -> u64 {

@@ -10,6 +10,7 @@ use std::time::Duration;
 pub use audio::{AUDIO_BYTES_MAX, Audio, Speak, SpeechFormat, Transcribe, TranscriptFormat};
 
 use crate::{
+    complexity::Complexity,
     id::{AgentName, ModelName, RequestId, TaskName},
     units::Bytes,
 };
@@ -214,6 +215,16 @@ pub struct TaskProfile {
     pub vram: Bytes,
     /// A training loop rather than inference.
     pub training: bool,
+    /// How hard it is; estimated when absent.
+    pub complexity: Option<Complexity>,
+    /// How much money matters.
+    pub budget_sensitivity: Option<Level>,
+    /// Tools will be called, also where this request offers none.
+    pub tool_use: bool,
+    /// The mode to place it by, in place of the owner's; see [`crate::routing::Policy::mode_for`].
+    pub mode: Option<String>,
+    /// Decide, and call nobody.
+    pub dry_run: bool,
 }
 
 /// What every request says beside its content.

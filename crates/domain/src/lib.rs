@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod classification;
+pub mod complexity;
 pub mod energy;
 pub mod fault;
 pub mod id;

@@ -4,22 +4,37 @@
 //! deployments lately. It returns every candidate in the order of preference and every other deployment with the reason it
 //! was passed over, so that the same inputs can be replayed and explained.
 //!
-//! How the rules combine:
-//! 1. The agent's row of the matrix (R2) gives class, tiers and model; without an agent the class comes from R1.
-//! 2. A model that the request names itself replaces the agent's model; its deployments on allowed tiers are the only
-//!    candidates.
-//! 3. What cannot or must not serve is rejected: privacy, flags, capability, context, price, health, cooldown.
-//! 4. The rest is ordered: a named model's targets as listed; otherwise tier by tier, within a tier the agent's model
-//!    before the tier's default before any other; then warm before cold, near before far, one with a free slot before a
-//!    full one, cheap before dear for this very request (so that of two regions the cheaper one is used), well before
-//!    failing, idle before busy, and the id last, so that the order never depends on chance.
+//! How the layers combine, each in its own file:
+//! 1. `decide`: the agent's row of the matrix (R2) gives class, tiers and model; without an agent the class comes from R1.
+//!    The mode in force (R6) and the first of the owner's rules that holds (`rules`; R4, R5, R7, R8) are looked up.
+//! 2. `wish`: a model that the request names replaces every other wish; its deployments are the only candidates. Otherwise
+//!    the agent's model, the rule's route, the tier's default and whatever else runs there are wanted in this order.
+//! 3. `admit`: what cannot or must not serve is rejected: privacy, tiers, mode, a rule that stays local, capability,
+//!    context, flags, price, health, cooldown, budget.
+//! 4. `estimate`: cost, latency, and the one score of both (R16).
+//! 5. `order`: the rest is ordered by the owner's rules first and by the score behind them; then what would only wait steps
+//!    aside.
 
+mod admit;
 mod decide;
+mod decision;
+mod estimate;
+mod load;
+mod order;
+mod policy;
+mod rules;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod wish;
 
-pub use decide::{Candidate, Decision, Facts, Live, Preference, RejectReason, Rejection, decide};
+pub use decide::decide;
+pub use decision::{Candidate, Decision, Facts, Preference, RejectReason, Rejection};
+pub use estimate::{Estimate, Latency};
+pub use load::{BudgetLeft, Live, NodeLoad, Speed};
+pub use policy::{
+    CloudUse, Mode, ModelTraits, Policy, Quality, Rule, Weights, When, Worth, parameters_in_name,
+};
 pub use snapshot::{
-    AgentPlacement, Alias, Capabilities, Deployment, DeploymentState, Flag, Plane, Snapshot, Tier,
+    AgentPlacement, Alias, Capabilities, Deployment, DeploymentState, Flag, Plane, Snapshot, Target, Tier,
 };

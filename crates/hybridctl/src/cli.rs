@@ -7,7 +7,10 @@ use clap::{Parser, Subcommand};
 
 use crate::output::Output;
 use crate::target::Target;
-use crate::{agents, ask, audio, budgets, cost, flags, jobs, models, plan, status, tether, up, usage};
+use crate::{
+    agents, ask, audio, budgets, cost, explain, flags, jobs, mode, models, plan, schema, status, tether, up,
+    usage,
+};
 
 /// Start Hybrid LLM, ask it, and see what it decided, has and cost
 #[derive(Debug, Parser)]
@@ -32,6 +35,12 @@ pub(crate) enum Command {
     Speak(audio::Speak),
     /// Show where a request would run, and why, without running it
     Plan(plan::Options),
+    /// Show why a request was placed where it was
+    Explain(explain::Options),
+    /// Show or change how the owner's machines are weighed against the cloud
+    Mode(mode::Options),
+    /// Print the JSON Schema of a configuration file
+    Schema(schema::Options),
     /// Show the models that can be asked
     Models(Listing),
     /// Show where each agent is placed
@@ -63,11 +72,13 @@ impl Command {
             | Self::Agents(options)
             | Self::Status(options)
             | Self::Budgets(options) => options.json,
+            Self::Explain(options) => options.json,
+            Self::Mode(options) => options.json,
             Self::Flags(options) => options.json,
             Self::Usage(options) => options.json,
             Self::Cost(options) => options.json(),
             Self::Jobs(options) => options.json,
-            Self::Up(_) | Self::Speak(_) | Self::Tether(_) => false,
+            Self::Up(_) | Self::Speak(_) | Self::Schema(_) | Self::Tether(_) => false,
         }
     }
 }
@@ -94,6 +105,9 @@ impl Cli {
             }
             Command::Speak(options) => audio::speak(&options, &system(&options.asker.target)?, output).await,
             Command::Plan(options) => plan::run(&options, &system(&options.target)?, output).await,
+            Command::Explain(options) => explain::run(&options, &system(&options.target)?, output).await,
+            Command::Mode(options) => mode::run(&options, &system(&options.target)?, output).await,
+            Command::Schema(options) => Ok(schema::run(&options, output)),
             Command::Models(options) => models::run(options.json, &system(&options.target)?, output).await,
             Command::Agents(options) => agents::run(options.json, &system(&options.target)?, output).await,
             Command::Status(options) => status::run(options.json, &system(&options.target)?, output).await,

@@ -144,6 +144,7 @@ mod tests {
             aliases: vec![v1::ModelAlias {
                 name: "fast".to_owned(),
                 targets: vec!["demo".to_owned(), "gpt".to_owned()],
+                ..v1::ModelAlias::default()
             }],
             ..v1::RoutingSnapshot::default()
         }

@@ -58,12 +58,15 @@ pub(crate) fn lines(decision: &DecisionView) -> Vec<String> {
     if decision.candidates.is_empty() {
         lines.push("nothing that is allowed can serve it".to_owned());
     } else {
-        let mut table = Table::new(["#>", "deployment", "tier", "costs at most>", "why"]);
+        let mut table =
+            Table::new(["#>", "deployment", "tier", "takes about>", "costs about>", "at most>", "why"]);
         for (index, candidate) in decision.candidates.iter().enumerate() {
             table.row([
                 (index + 1).to_string(),
                 candidate.deployment.clone(),
                 candidate.tier.clone(),
+                candidate.estimated_latency_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
+                money(candidate.expected_cost_picodollars),
                 money(candidate.estimated_cost_picodollars),
                 candidate.reason.clone(),
             ]);
@@ -96,6 +99,8 @@ mod tests {
                 deployment: "mainpc/openai/gpt-4o".to_owned(),
                 tier: v1::Tier::RemoteApi.into(),
                 estimated_cost_picodollars: 17_500_000_000,
+                expected_cost_picodollars: 15_000_000_000,
+                estimated_latency_ms: 3_200,
                 reason: "default model of the tier".to_owned(),
                 ..v1::Candidate::default()
             }],
@@ -112,8 +117,8 @@ mod tests {
             text,
             "heavy: 5000 tokens in, at most 512 out; snapshot 7\n\
              - 5,512 tokens are more than 3,000 (R1)\n\
-             #  deployment            tier        costs at most  why\n\
-             1  mainpc/openai/gpt-4o  remote-api        $0.0175  default model of the tier\n\
+             #  deployment            tier        takes about  costs about  at most  why\n\
+             1  mainpc/openai/gpt-4o  remote-api      3200 ms       $0.015  $0.0175  default model of the tier\n\
              \n\
              not                    reason             detail\n\
              mainpc/llama.cpp/demo  context-too-small  2048 < 5512"

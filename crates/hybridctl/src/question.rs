@@ -36,6 +36,37 @@ pub(crate) struct Question {
     /// Never leave the owner's machines
     #[arg(long)]
     private: bool,
+    /// Mode to place it by, in place of the owner's
+    #[arg(long, value_name = "NAME")]
+    mode: Option<String>,
+    /// How much depends on the answer
+    #[arg(long, value_enum)]
+    criticality: Option<Level>,
+    /// How soon the answer is wanted
+    #[arg(long, value_enum)]
+    latency: Option<Level>,
+    /// Decide, show the plan, and call nobody
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Level {
+    Low,
+    Medium,
+    High,
+}
+
+impl Level {
+    fn code(level: Option<Self>) -> i32 {
+        let level = match level {
+            None => v1::Level::Unspecified,
+            Some(Self::Low) => v1::Level::Low,
+            Some(Self::Medium) => v1::Level::Medium,
+            Some(Self::High) => v1::Level::High,
+        };
+        level.into()
+    }
 }
 
 impl Question {
@@ -60,6 +91,10 @@ impl Question {
             profile: Some(v1::TaskProfile {
                 task: self.task.clone().unwrap_or_default(),
                 privacy: privacy.into(),
+                mode: self.mode.clone().unwrap_or_default(),
+                criticality: Level::code(self.criticality),
+                latency_sensitivity: Level::code(self.latency),
+                dry_run: self.dry_run,
                 ..v1::TaskProfile::default()
             }),
             ..v1::GenerateRequest::default()

@@ -225,14 +225,14 @@ fn request_lines(request: Request) -> Vec<String> {
 }
 
 /// The hub's HTTP interface.
-struct Hub {
+pub(crate) struct Hub {
     client: reqwest::Client,
     base: reqwest::Url,
     token: Option<String>,
 }
 
 impl Hub {
-    fn new(system: &System) -> anyhow::Result<Self> {
+    pub(crate) fn new(system: &System) -> anyhow::Result<Self> {
         let (listen, token) = system.hub()?;
         let address = crate::up::reachable(listen);
         Ok(Self {
@@ -274,7 +274,11 @@ impl Hub {
         }
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<T> {
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> anyhow::Result<T> {
         Ok(self.send(path, query).await?.json().await?)
     }
 

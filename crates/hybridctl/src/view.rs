@@ -5,7 +5,7 @@ mod snapshot;
 
 use domain::fault::Fault;
 use domain::units::Money;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wire::v1;
 
 pub(crate) use snapshot::{AgentView, DeploymentView, FlagView, NodeView, ServiceView, StatusView};
@@ -130,20 +130,32 @@ impl From<v1::TokenUsage> for TokensView {
 }
 
 /// A decision.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DecisionView {
     pub(crate) workload_class: String,
+    pub(crate) complexity: String,
+    /// The mode in force.
+    pub(crate) mode: String,
+    /// The rule that held; empty = none.
+    pub(crate) rule: String,
+    /// Nobody was called.
+    pub(crate) dry_run: bool,
     pub(crate) input_tokens: u64,
     pub(crate) output_tokens_max: u64,
     pub(crate) reasons: Vec<String>,
     pub(crate) candidates: Vec<CandidateView>,
+    /// Left out where the decision is kept.
+    #[serde(default)]
+    pub(crate) candidates_omitted: u32,
     pub(crate) rejected: Vec<RejectionView>,
+    #[serde(default)]
+    pub(crate) rejected_omitted: u32,
     pub(crate) snapshot_revision: u64,
     pub(crate) agent: String,
     pub(crate) requested_model: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CandidateView {
     pub(crate) deployment: String,
     pub(crate) model: String,
@@ -154,10 +166,15 @@ pub(crate) struct CandidateView {
     pub(crate) estimated_cost_dollars: String,
     /// `null` = unknown.
     pub(crate) estimated_latency_ms: Option<u64>,
+    /// When the answer is as long as answers are.
+    pub(crate) expected_cost_picodollars: i64,
+    pub(crate) estimated_start_ms: u64,
+    /// Time, money and quality in one figure; smallest is best.
+    pub(crate) score_picodollars: i64,
     pub(crate) reason: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RejectionView {
     pub(crate) deployment: String,
     pub(crate) reason: String,
@@ -168,6 +185,12 @@ impl From<v1::Decision> for DecisionView {
     fn from(decision: v1::Decision) -> Self {
         Self {
             workload_class: workload_class(decision.workload_class),
+            complexity: word(decision.complexity().as_str_name(), "COMPLEXITY_"),
+            mode: decision.mode,
+            rule: decision.rule,
+            dry_run: decision.dry_run,
+            candidates_omitted: decision.candidates_omitted,
+            rejected_omitted: decision.rejected_omitted,
             input_tokens: decision.input_tokens,
             output_tokens_max: decision.output_tokens_max,
             reasons: decision.reasons,
@@ -191,6 +214,9 @@ impl From<v1::Candidate> for CandidateView {
             estimated_cost_picodollars: candidate.estimated_cost_picodollars,
             estimated_cost_dollars: dollars(candidate.estimated_cost_picodollars),
             estimated_latency_ms: Some(candidate.estimated_latency_ms).filter(|ms| *ms > 0),
+            expected_cost_picodollars: candidate.expected_cost_picodollars,
+            estimated_start_ms: candidate.estimated_start_ms,
+            score_picodollars: candidate.score_picodollars,
             reason: candidate.reason,
         }
     }

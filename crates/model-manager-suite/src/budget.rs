@@ -52,6 +52,8 @@ pub(crate) struct Budgets {
     pub(crate) ledger: Ledger,
     pub(crate) catalogs: watch::Receiver<Arc<Catalog>>,
     pub(crate) metrics: Metrics,
+    /// Told how the budgets stand.
+    pub(crate) standings: watch::Sender<Vec<v1::BudgetLeft>>,
 }
 
 /// The book as it was last written.
@@ -125,12 +127,24 @@ impl Budgets {
                     }
                 }
                 self.metrics.budgets(kept.book.accounts());
+                self.tell_routing(kept.book.accounts());
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
             () = work => {}
         }
+    }
+
+    /// Tells routing what is left, where that has changed.
+    fn tell_routing(&self, accounts: &[Account]) {
+        let now = self.clock.now_unix_ms();
+        let left: Vec<v1::BudgetLeft> = accounts.iter().map(|account| (&account.left(now)).into()).collect();
+        self.standings.send_if_modified(|told| {
+            let changed = *told != left;
+            *told = left;
+            changed
+        });
     }
 
     /// The budgets in force.

@@ -1,4 +1,4 @@
-//! What the owner decided: the agent matrix, aliases, tier defaults, thresholds and budgets, from `config/agents.toml` and
+//! What the owner decided: the agent matrix, aliases, tier defaults, thresholds, budgets, modes and rules, from `config/agents.toml` and
 //! `config/policies.toml`.
 //!
 //! Both files are checked whole; what is wrong is reported with file, row, field, value and expectation, and nothing of a wrong
@@ -8,6 +8,9 @@ mod agents;
 mod budgets;
 mod error;
 mod policies;
+mod routing;
+mod rules;
+pub mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +19,7 @@ use std::path::Path;
 use domain::{
     classification::Thresholds,
     id::ModelName,
-    routing::{AgentPlacement, Alias, Tier},
+    routing::{AgentPlacement, Alias, Policy, Tier},
 };
 
 pub use budgets::SharedBudget;
@@ -35,6 +38,8 @@ pub struct Catalog {
     pub thresholds: Thresholds,
     /// In the order of the file.
     pub budgets: Vec<SharedBudget>,
+    /// Modes, rules, models.
+    pub policy: Policy,
 }
 
 impl Catalog {
@@ -58,9 +63,9 @@ impl Catalog {
         policies_text: &str,
     ) -> Result<Self, CatalogError> {
         let agents = agents::parse(agents, agents_text)?;
-        let policies::Policies { thresholds, aliases, tier_defaults, budgets } =
+        let policies::Policies { thresholds, aliases, tier_defaults, budgets, policy } =
             policies::parse(policies, policies_text)?;
-        Ok(Self { agents, aliases, tier_defaults, thresholds, budgets })
+        Ok(Self { agents, aliases, tier_defaults, thresholds, budgets, policy })
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Inputs<H> {
     pub(crate) flags: mpsc::Receiver<Change>,
     /// The owner's files, read again.
     pub(crate) catalogs: watch::Receiver<Arc<Catalog>>,
+    /// How this machine's budgets stand.
+    pub(crate) budgets: watch::Receiver<Vec<v1::BudgetLeft>>,
 }
 
 /// Owns the registry.
@@ -93,6 +95,9 @@ impl Keeper {
                 Some(change) = inputs.flags.recv() => self.flag(change),
                 Ok(()) = inputs.catalogs.changed() => {
                     Some(Event::Catalog(Arc::clone(&inputs.catalogs.borrow_and_update())))
+                }
+                Ok(()) = inputs.budgets.changed() => {
+                    Some(Event::Budgets(inputs.budgets.borrow_and_update().clone()))
                 }
                 () = at(due) => {
                     self.publish();

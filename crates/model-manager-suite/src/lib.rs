@@ -82,7 +82,8 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let (views, latest) = watch::channel(None);
     let metrics = Metrics::new(&latest);
     let (catalogs_in, catalogs) = watch::channel(Arc::clone(&catalog));
-    budgets(&process, &bus, &control, &catalogs, &metrics).await?;
+    let (standings, budgets_left) = watch::channel(Vec::new());
+    budgets(&process, &bus, &control, &catalogs, &metrics, standings).await?;
     let told = Told { metrics: metrics.clone(), health: catalog_health };
     let reloading = files.watch(marks, config.reload_interval, catalogs_in, told, stop.clone());
     process.tasks.spawn("reload", reloading);
@@ -122,6 +123,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         registrations: control.watch(&bus, REGISTRATION_KEYS.to_owned(), stop.clone()),
         flags: control.watch(&bus, flag_keys(bus.machine()), stop.clone()),
         catalogs,
+        budgets: budgets_left,
     };
     spawn(&process, "registry", Box::pin(keeper.run(inputs, config.settle, stop.clone())));
     serve(&process, &bus, &control, &latest, written_revision).await.context("cannot serve on the bus")?;
@@ -138,6 +140,7 @@ async fn budgets(
     control: &Control,
     catalogs: &watch::Receiver<Arc<Catalog>>,
     metrics: &Metrics,
+    standings: watch::Sender<Vec<wire::v1::BudgetLeft>>,
 ) -> anyhow::Result<()> {
     let stop = process.shutdown.token();
     let outbox = process.node.data_dir.join(process.service()).join("usage");
@@ -152,6 +155,7 @@ async fn budgets(
         ledger,
         catalogs: catalogs.clone(),
         metrics: metrics.clone(),
+        standings,
     };
     spawn(process, "budgets", Box::pin(budgets.run(calls.await?, stop)));
     Ok(())

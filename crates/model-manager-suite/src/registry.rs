@@ -58,6 +58,8 @@ pub enum Event {
     FlagRemoved(FlagName),
     /// The owner's files were read again.
     Catalog(Arc<Catalog>),
+    /// How the budgets of this machine stand.
+    Budgets(Vec<v1::BudgetLeft>),
     /// Time has passed.
     Tick,
 }
@@ -117,6 +119,7 @@ pub struct Registry {
     instances: BTreeMap<String, Instance>,
     flags: BTreeMap<String, v1::Flag>,
     catalog: Arc<Catalog>,
+    budgets: Vec<v1::BudgetLeft>,
     /// Last own heartbeat.
     listened: Instant,
 }
@@ -125,7 +128,15 @@ impl Registry {
     /// Knows nobody yet. `me` is the service that keeps it.
     #[must_use]
     pub fn new(me: Identity, patience: Patience, catalog: Arc<Catalog>, now: Instant) -> Self {
-        Self { me, patience, instances: BTreeMap::new(), flags: BTreeMap::new(), catalog, listened: now }
+        Self {
+            me,
+            patience,
+            instances: BTreeMap::new(),
+            flags: BTreeMap::new(),
+            catalog,
+            budgets: Vec::new(),
+            listened: now,
+        }
     }
 
     /// Takes an event.
@@ -141,6 +152,7 @@ impl Registry {
                 self.catalog = catalog;
                 Changes { routing, ..Changes::default() }
             }
+            Event::Budgets(budgets) => self.budgets(budgets),
             Event::Tick => self.tick(now),
         }
     }
@@ -197,7 +209,10 @@ impl Registry {
             return Changes::default();
         }
         let mut changes = Changes { status: true, ..Changes::default() };
-        changes.routing = instance.beat.as_ref().is_none_or(|last| last.ready != beat.ready);
+        let busy_over = self.catalog.policy.gpu_busy_over;
+        changes.routing = instance.beat.as_ref().is_none_or(|last| {
+            last.ready != beat.ready || gpu_busy(last, busy_over) != gpu_busy(&beat, busy_over)
+        });
         if !instance.alive {
             instance.alive = true;
             changes.routing = true;
@@ -216,6 +231,20 @@ impl Registry {
             }
         }
         self.listened = now;
+    }
+
+    /// That a budget is spent, or is no longer, is told at once; how much is left may wait.
+    fn budgets(&mut self, budgets: Vec<v1::BudgetLeft>) -> Changes {
+        let spent = |budgets: &[v1::BudgetLeft]| -> Vec<bool> {
+            budgets.iter().map(|budget| budget.left_picodollars <= 0).collect()
+        };
+        let names = |budgets: &[v1::BudgetLeft]| -> Vec<String> {
+            budgets.iter().map(|budget| budget.name.clone()).collect()
+        };
+        let routing = spent(&budgets) != spent(&self.budgets) || names(&budgets) != names(&self.budgets);
+        let status = budgets != self.budgets;
+        self.budgets = budgets;
+        Changes { routing, status, ..Changes::default() }
     }
 
     fn tick(&mut self, now: Instant) -> Changes {
@@ -269,19 +298,13 @@ impl Registry {
     /// The snapshot as of now.
     #[must_use]
     pub fn snapshot(&self, revision: u64, generated_unix_ms: u64) -> v1::RoutingSnapshot {
-        let Catalog { agents, aliases, tier_defaults, thresholds, budgets } = &*self.catalog;
+        let Catalog { agents, aliases, tier_defaults, thresholds, budgets, policy } = &*self.catalog;
         v1::RoutingSnapshot {
             machine: self.me.machine.to_string(),
             revision,
             generated_unix_ms,
             deployments: merge::deployments(self.instances.values()),
-            aliases: aliases
-                .iter()
-                .map(|alias| v1::ModelAlias {
-                    name: alias.name.to_string(),
-                    targets: alias.targets.iter().map(ToString::to_string).collect(),
-                })
-                .collect(),
+            aliases: aliases.iter().map(Into::into).collect(),
             agents: agents.iter().map(Into::into).collect(),
             thresholds: Some(v1::Thresholds {
                 heavy_tokens: thresholds.heavy.get(),
@@ -293,6 +316,8 @@ impl Registry {
             nodes: self.nodes(),
             tier_defaults: tier_defaults.iter().map(tier_default).collect(),
             has_budgets: !budgets.is_empty(),
+            policy: Some(policy.into()),
+            budgets: self.budgets.clone(),
         }
     }
 
@@ -328,6 +353,12 @@ impl Instance {
             in_flight: beat.filter(|_| self.alive).map_or(0, |beat| beat.in_flight),
         }
     }
+}
+
+/// Whether a GPU of the machine is busy: routing depends on it.
+fn gpu_busy(beat: &Beat, over_percent: u32) -> bool {
+    let gpus = beat.resources.iter().flat_map(|resources| &resources.gpus);
+    gpus.map(|gpu| gpu.utilization_percent).any(|percent| percent > over_percent)
 }
 
 fn tier_default((tier, model): &(Tier, domain::id::ModelName)) -> v1::TierDefault {

@@ -53,6 +53,7 @@ pub fn router(app: App) -> Router {
         .route("/api/usage/summary", get(usage::summary))
         .route("/api/usage/recent", get(usage::recent))
         .route("/api/usage/requests/{request_id}", get(usage::request))
+        .route("/api/usage/requests/{request_id}/decision", get(usage::decision))
         .route("/api/usage/export", get(usage::export))
         .route("/api/live", get(live::feed))
         .route("/api/v1/query", get(prometheus::query).post(prometheus::query))

@@ -206,7 +206,12 @@ fn read(message: &jetstream::Message, batch: &mut Batch) -> AckKind {
     };
     for (part, event) in events.into_iter().enumerate() {
         match Attempt::try_from(event.clone()) {
-            Ok(attempt) => batch.attempts.push(attempt),
+            Ok(attempt) => {
+                if let Some(plan) = &event.plan {
+                    batch.decisions.push((attempt.request_id.clone(), plan.encode_to_vec()));
+                }
+                batch.attempts.push(attempt);
+            }
             Err(error) => {
                 let payload = event.encode_to_vec();
                 batch.dead_letters.push(letter(Some(part), error.to_string(), payload));

@@ -149,6 +149,14 @@ impl Ledger {
         self.read(move |connection| query::attempts_of(connection, &request_id)).await
     }
 
+    /// Why the request was placed where it was (`llm.v1.Decision`), while that is kept.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn decision_of(&self, request_id: String) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.read(move |connection| query::decision_of(connection, &request_id)).await
+    }
+
     /// The attempts that finished last, newest first.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! From a request to its end: decide, then try the candidates in order.
 
 mod attempt;
+mod dry_run;
 mod reserve;
 mod usage;
 
@@ -191,6 +192,9 @@ impl Coordinator {
         };
         self.metrics.decision(&decision);
         caller.tell(Event::Accepted(Arc::clone(&decision))).await?;
+        if decision.dry_run {
+            return self.dry_run(asked, &decision, caller).await;
+        }
         let Some(upload) = &asked.upload else {
             return self.try_candidates(asked, caller, &snapshot, &decision).await;
         };

@@ -3,13 +3,15 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use domain::{
     fault::Fault,
     id::DeploymentId,
     resilience::cooldown::{Cooldowns, Rules},
-    routing::Live,
+    routing::{Live, Speed},
+    units::Tokens,
 };
 use tokio::time::Instant;
 
@@ -23,11 +25,20 @@ pub(crate) struct LiveState {
 struct State {
     cooldowns: Cooldowns,
     outstanding: HashMap<DeploymentId, u32>,
+    /// Shared with the decisions that read them: most requests change none.
+    speeds: Arc<HashMap<DeploymentId, Speed>>,
 }
+
+/// Deployments whose speed is remembered; further ones are taken to be as quick as their tier.
+const SPEEDS_MAX: usize = 4_096;
 
 impl Default for LiveState {
     fn default() -> Self {
-        let state = State { cooldowns: Cooldowns::new(Rules::default()), outstanding: HashMap::new() };
+        let state = State {
+            cooldowns: Cooldowns::new(Rules::default()),
+            outstanding: HashMap::new(),
+            speeds: Arc::default(),
+        };
         Self { began: Instant::now(), state: Arc::new(Mutex::new(state)) }
     }
 }
@@ -43,6 +54,7 @@ impl LiveState {
         Live {
             cooling: state.cooldowns.cooling(self.began.elapsed()),
             outstanding: state.outstanding.clone(),
+            speeds: Arc::clone(&state.speeds),
         }
     }
 
@@ -60,8 +72,15 @@ pub(crate) struct Outstanding {
 }
 
 impl Outstanding {
-    pub(crate) fn succeeded(&self) {
-        self.live.lock().cooldowns.succeeded(&self.deployment);
+    /// The answer's first piece came after `start`, its last after `whole`, and it has so many tokens.
+    pub(crate) fn succeeded(&self, start: Duration, whole: Duration, output: Tokens) {
+        let mut state = self.live.lock();
+        state.cooldowns.succeeded(&self.deployment);
+        let before = state.speeds.get(&self.deployment).copied();
+        if before.is_some() || state.speeds.len() < SPEEDS_MAX {
+            let speed = Speed::with(before, start, whole, output);
+            Arc::make_mut(&mut state.speeds).insert(self.deployment.clone(), speed);
+        }
     }
 
     pub(crate) fn failed(&self, fault: &Fault) {

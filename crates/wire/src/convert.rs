@@ -7,9 +7,12 @@ mod audio;
 mod budget;
 mod decision;
 mod fault;
+mod policy;
 mod request;
 mod snapshot;
 
+pub use decision::kept;
+pub use policy::complexity;
 pub use request::{Limits, check_size};
 
 use std::time::Duration;

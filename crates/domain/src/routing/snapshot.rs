@@ -2,6 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use super::{
+    Policy,
+    load::{BudgetLeft, NodeLoad},
+};
 use crate::{
     classification::{Thresholds, WorkloadClass},
     id::{AgentName, DeploymentId, FlagName, ModelName, NodeId, RequestId},
@@ -210,7 +214,34 @@ pub struct Alias {
     /// The name callers use.
     pub name: ModelName,
     /// Models or deployments, best first; not empty.
-    pub targets: Vec<ModelName>,
+    pub targets: Vec<Target>,
+}
+
+impl Alias {
+    /// Whether several targets share a place, so that requests are spread over them.
+    #[must_use]
+    pub fn shares_places(&self) -> bool {
+        self.targets.windows(2).any(|pair| matches!(pair, [one, two] if one.order == two.order))
+    }
+}
+
+/// What an alias stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// A model or a deployment.
+    pub model: ModelName,
+    /// Smaller goes first; targets with the same order share the load.
+    pub order: u32,
+    /// Part of the load among targets of the same order; at least 1.
+    pub weight: u32,
+}
+
+impl Target {
+    /// Targets one behind the other.
+    #[must_use]
+    pub fn in_order(models: impl IntoIterator<Item = ModelName>) -> Vec<Self> {
+        (0..).zip(models).map(|(order, model)| Self { model, order, weight: 1 }).collect()
+    }
 }
 
 /// A switch that works without a restart. A flag that does not exist is on.
@@ -261,6 +292,12 @@ pub struct Snapshot {
     pub tier_defaults: HashMap<Tier, ModelName>,
     /// There are budgets: what a call may cost has to be set aside before it is made.
     pub has_budgets: bool,
+    /// How the budgets stand that cover this machine's calls.
+    pub budgets: Vec<BudgetLeft>,
+    /// How busy the GPUs of each machine are.
+    pub nodes: HashMap<NodeId, NodeLoad>,
+    /// What the owner decided.
+    pub policy: Policy,
 }
 
 impl Snapshot {
@@ -270,9 +307,9 @@ impl Snapshot {
         self.flags.get(name).is_none_or(|flag| flag.on_for(request))
     }
 
-    /// The alias's targets, or the name itself.
+    /// Whether the flag was set and is on for the request: for what is off unless somebody switches it on.
     #[must_use]
-    pub fn targets<'a>(&'a self, name: &'a ModelName) -> &'a [ModelName] {
-        self.aliases.get(name).map_or(std::slice::from_ref(name), |alias| alias.targets.as_slice())
+    pub fn flag_set_for(&self, name: &str, request: &RequestId) -> bool {
+        self.flags.get(name).is_some_and(|flag| flag.on_for(request))
     }
 }

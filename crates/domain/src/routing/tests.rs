@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     classification::{Thresholds, WorkloadClass},
+    complexity::Signals,
     fault::Code,
     id::{AgentName, DeploymentId, FlagName, ModelName, NodeId, RequestId},
     inference::{Needs, Privacy, TaskProfile},
@@ -80,13 +81,16 @@ fn snapshot(deployments: Vec<Deployment>) -> Snapshot {
         deployments: deployments.into_iter().map(Arc::new).collect(),
         aliases: HashMap::from([(
             model("cloud/best"),
-            Alias { name: model("cloud/best"), targets: vec![model("gpt-4o"), model("gpt-4")] },
+            Alias { name: model("cloud/best"), targets: Target::in_order([model("gpt-4o"), model("gpt-4")]) },
         )]),
         agents: agents.into_iter().map(|row| (row.name.clone(), row)).collect(),
         thresholds: Thresholds::default(),
         flags: HashMap::new(),
         tier_defaults: HashMap::new(),
         has_budgets: false,
+        budgets: Vec::new(),
+        nodes: HashMap::new(),
+        policy: Policy::default(),
     }
 }
 
@@ -99,6 +103,7 @@ fn usual() -> Snapshot {
     ])
 }
 
+#[derive(Debug)]
 struct Ask {
     input: u64,
     model: Option<ModelName>,
@@ -123,7 +128,11 @@ impl Ask {
     }
 
     fn decide(&self, snapshot: &Snapshot, live: &Live) -> Result<Decision, crate::fault::Fault> {
-        let id = RequestId::new("r1").unwrap();
+        self.decide_as("r1", snapshot, live)
+    }
+
+    fn decide_as(&self, id: &str, snapshot: &Snapshot, live: &Live) -> Result<Decision, crate::fault::Fault> {
+        let id = RequestId::new(id).unwrap();
         let facts = Facts {
             id: &id,
             needs: self.needs,
@@ -134,6 +143,8 @@ impl Ask {
             model: self.model.as_ref(),
             agent: self.agent.as_ref(),
             profile: &self.profile,
+            signals: Signals::default(),
+            tool_turns: 0,
         };
         decide(&facts, snapshot, live)
     }
@@ -300,6 +311,8 @@ fn region_order(snapshot: &Snapshot, input: u64, max_output: u64, live: &Live) -
         model: Some(&named),
         agent: None,
         profile: &profile,
+        signals: Signals::default(),
+        tool_turns: 0,
     };
     let decision = decide(&facts, snapshot, live).unwrap();
     let name = |candidate: &Candidate| candidate.deployment.id.as_str()["mainpc/bedrock-".len()..].to_owned();
@@ -370,35 +383,5 @@ fn any_deployment() -> impl Strategy<Value = Deployment> {
     )
 }
 
-proptest! {
-    #[test]
-    fn a_decision_never_leaves_what_is_allowed(
-        deployments in prop::collection::vec(any_deployment(), 0..30),
-        input in 0u64..300_000,
-        who in prop::option::of(prop::sample::select(vec!["CodeGenerator", "Responder", "DreamWorldAgent"])),
-        which in prop::option::of(prop::sample::select(vec!["demo", "gpt-4", "cloud/best"])),
-        private in any::<bool>(),
-    ) {
-        let snapshot = snapshot(deployments);
-        let mut ask = Ask::tokens(input);
-        if let Some(who) = who { ask = ask.agent(who); }
-        if let Some(which) = which { ask = ask.model(which); }
-        if private { ask.profile.privacy = Privacy::LocalOnly; }
-        let first = ask.decide(&snapshot, &Live::default());
-        let second = ask.decide(&snapshot, &Live::default());
-        prop_assert_eq!(format!("{first:?}"), format!("{second:?}"));
-        if let Ok(decision) = first {
-            prop_assert_eq!(decision.candidates.len() + decision.rejected.len(), snapshot.deployments.len());
-            for candidate in &decision.candidates {
-                let deployment = &candidate.deployment;
-                prop_assert!(!private || deployment.tier.plane() == Plane::Local);
-                prop_assert!(deployment.context_length.get() > input);
-                prop_assert!(deployment.price.is_some());
-                prop_assert!(!matches!(deployment.state, DeploymentState::Down(_)));
-                if who == Some("Responder") {
-                    prop_assert!(matches!(deployment.tier, Tier::LocalCpu | Tier::Fallback));
-                }
-            }
-        }
-    }
-}
+mod policies;
+mod properties;

@@ -7,6 +7,7 @@ use domain::{
     id::{AgentName, ModelName},
     routing::{AgentPlacement, Tier},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::{CatalogError, Place, parse_toml};
@@ -18,24 +19,32 @@ const NOTE_BYTES_MAX: usize = 512;
 /// Replacements that lead from one agent to the one that answers; decisions follow no more.
 const REPLACEMENTS_MAX: usize = 4;
 
-const CLASSES: [WorkloadClass; 3] =
+pub(super) const CLASSES: [WorkloadClass; 3] =
     [WorkloadClass::Light, WorkloadClass::Heavy, WorkloadClass::ComputeHeavyLocal];
 
-#[derive(Deserialize)]
+/// The agent matrix.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawFile {
+pub(super) struct RawFile {
     #[serde(default, rename = "agent")]
     agents: Vec<RawAgent>,
 }
 
-#[derive(Deserialize)]
+/// Where one agent runs.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawAgent {
+    /// Letters, digits, `-`, `_`; up to 64.
     name: String,
+    /// `light`, `heavy`, `compute-heavy-local`.
     class: String,
+    /// Best first: `remote-api`, `local-gpu`, `local-cpu`, `fallback`, `edge`.
     tiers: Vec<String>,
+    /// Alias or model; the tier's default when absent.
     model: Option<String>,
+    /// Who answers for it now.
     replaced_by: Option<String>,
+    /// What the owner's document says.
     #[serde(default)]
     note: String,
 }

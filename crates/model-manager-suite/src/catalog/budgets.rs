@@ -11,6 +11,7 @@ use domain::{
     simulation::Share,
     units::Money,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::{CatalogError, Place};
@@ -20,7 +21,8 @@ const BUDGETS_MAX: usize = 64;
 /// Length of a budget's name and of what it is for, characters.
 const NAME_MAX: usize = 64;
 
-#[derive(Deserialize)]
+/// What calls may cost.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawBudget {
     name: String,

@@ -8,41 +8,65 @@ use std::{
 use domain::{
     classification::Thresholds,
     id::ModelName,
-    routing::{Alias, Tier},
+    routing::{Alias, Policy, Target, Tier},
     units::{Bytes, Tokens},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
     budgets::{self, RawBudget, SharedBudget},
     error::{CatalogError, Place, parse_toml},
+    routing::{self, RawModel, RawRouting},
+    rules::{self, RawRule},
 };
 
 /// Aliases of one file.
 const ALIASES_MAX: usize = 1_024;
 /// Targets of one alias.
 const TARGETS_MAX: usize = 64;
+/// Largest weight of a target.
+const WEIGHT_MAX: u32 = 1_000;
 /// More tokens than any model's context.
 const TOKENS_MAX: u64 = 1_000_000_000;
 
-#[derive(Deserialize)]
+/// What the owner decided about routing and money.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawFile {
+pub(super) struct RawFile {
+    /// Of rule R1.
     #[serde(default)]
     thresholds: RawThresholds,
+    /// Alias or model for requests that name none, by tier.
     #[serde(default)]
     tier_defaults: BTreeMap<String, String>,
     #[serde(default, rename = "alias")]
     aliases: Vec<RawAlias>,
     #[serde(default, rename = "budget")]
     budgets: Vec<RawBudget>,
+    #[serde(default)]
+    routing: RawRouting,
+    #[serde(default, rename = "model")]
+    models: Vec<RawModel>,
+    #[serde(default, rename = "rule")]
+    rules: Vec<RawRule>,
+    /// Models of the three tiers of actions: `local-fast`, `local-quality`, `api-fallback`.
+    #[serde(default)]
+    action_tiers: BTreeMap<String, Vec<String>>,
+    /// The tier of each kind of action.
+    #[serde(default)]
+    actions: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
+/// What a request weighs.
+#[derive(Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct RawThresholds {
+    /// More tokens a call are heavy.
     heavy_tokens: u64,
+    /// More GPU memory is compute-heavy-local.
     compute_heavy_vram_bytes: u64,
+    /// What an answer is taken to need when the caller's own bound is larger or absent.
     expected_output_tokens: u64,
 }
 
@@ -57,11 +81,17 @@ impl Default for RawThresholds {
     }
 }
 
-#[derive(Deserialize)]
+/// One name for several models.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawAlias {
+    /// As callers name it.
     name: String,
+    /// Models or deployments, best first.
     targets: Vec<String>,
+    /// Targets that share the load, each with its part: they stand together in the place of the first of them.
+    #[serde(default)]
+    weights: BTreeMap<String, u32>,
 }
 
 pub(super) struct Policies {
@@ -69,6 +99,7 @@ pub(super) struct Policies {
     pub(super) aliases: Vec<Alias>,
     pub(super) tier_defaults: Vec<(Tier, ModelName)>,
     pub(super) budgets: Vec<SharedBudget>,
+    pub(super) policy: Policy,
 }
 
 pub(super) fn parse(file: &Path, text: &str) -> Result<Policies, CatalogError> {
@@ -78,6 +109,12 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Policies, CatalogError> {
         tier_defaults: tier_defaults(Place { file, row: "[tier_defaults]" }, raw.tier_defaults)?,
         aliases: aliases(file, raw.aliases)?,
         budgets: budgets::check(file, raw.budgets)?,
+        policy: {
+            let policy = routing::policy(file, raw.routing, raw.models)?;
+            let modes: Vec<&str> = policy.modes.iter().map(|mode| mode.name.as_str()).collect();
+            let rules = rules::check(file, raw.rules, raw.action_tiers, raw.actions, &modes)?;
+            Policy { rules, ..policy }
+        },
     })
 }
 
@@ -135,7 +172,8 @@ fn aliases(file: &Path, raw: Vec<RawAlias>) -> Result<Vec<Alias>, CatalogError> 
             return Err(place.wrong("name", format!("{:?}", raw.name), "a name of its own"));
         }
         let name = ModelName::new(raw.name).map_err(|error| place.bad_name("name", &error))?;
-        aliases.push(Alias { name, targets: targets(place, raw.targets, &names)? });
+        let targets = targets(place, raw.targets, &names)?;
+        aliases.push(Alias { name, targets: weighted(place, targets, raw.weights)? });
     }
     Ok(aliases)
 }
@@ -158,4 +196,32 @@ fn targets(place: Place<'_>, raw: Vec<String>, aliases: &[String]) -> Result<Vec
         targets.push(target);
     }
     Ok(targets)
+}
+
+/// Gives the targets that have a weight the place of the first of them.
+fn weighted(
+    place: Place<'_>,
+    targets: Vec<ModelName>,
+    mut weights: BTreeMap<String, u32>,
+) -> Result<Vec<Target>, CatalogError> {
+    let mut shared = None;
+    let mut placed = Vec::with_capacity(targets.len());
+    for mut target in Target::in_order(targets) {
+        if let Some(weight) = weights.remove(target.model.as_str()) {
+            if !(1..=WEIGHT_MAX).contains(&weight) {
+                let value = format!("{weight} for {}", target.model);
+                return Err(place.wrong("weights", value, format!("1 to {WEIGHT_MAX}")));
+            }
+            target.order = *shared.get_or_insert(target.order);
+            target.weight = weight;
+        }
+        placed.push(target);
+    }
+    match weights.into_keys().next() {
+        Some(unknown) => Err(place.wrong("weights", format!("{unknown:?}"), "names that stand in targets")),
+        None => {
+            placed.sort_by_key(|target| target.order);
+            Ok(placed)
+        }
+    }
 }

@@ -2,6 +2,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use domain::{
     classification::WorkloadClass,
+    complexity::Signals,
     fault::Code,
     id::{AgentName, DeploymentId, NodeId, RequestId},
     inference::{Needs, Privacy, TaskProfile},
@@ -160,7 +161,7 @@ fn what_the_document_names_as_model_is_the_first_choice() {
     {
         let alias = row(&catalog, agent).model.clone().unwrap();
         let targets = &catalog.aliases.iter().find(|one| one.name == alias).unwrap().targets;
-        assert_eq!(targets[0].as_str(), model, "{agent}");
+        assert_eq!(targets[0].model.as_str(), model, "{agent}");
     }
 }
 
@@ -210,6 +211,9 @@ fn world(tiers: &[Tier]) -> Snapshot {
         flags: Default::default(),
         tier_defaults: catalog.tier_defaults.into_iter().collect(),
         has_budgets: !catalog.budgets.is_empty(),
+        budgets: Vec::new(),
+        nodes: Default::default(),
+        policy: catalog.policy,
     }
 }
 
@@ -226,6 +230,8 @@ fn candidates(agent: &str, privacy: Privacy, snapshot: &Snapshot) -> Result<Vec<
         model: None,
         agent: Some(&agent),
         profile: &profile,
+        signals: Signals::default(),
+        tool_turns: 0,
     };
     let decision = decide(&facts, snapshot, &Live::default()).map_err(|fault| fault.code)?;
     let name = |deployment: &Deployment| (deployment.tier, deployment.model.to_string());

@@ -6,8 +6,12 @@ use axum::{
     response::Response,
 };
 
+use prost::Message;
+use wire::v1::Decision;
+
 use super::{App, error::ApiError};
 
+mod decision;
 mod export;
 mod parameters;
 mod view;
@@ -59,6 +63,21 @@ pub(super) async fn request(
         )));
     }
     Ok(Json(view::RequestView::new(request_id, attempts)))
+}
+
+pub(super) async fn decision(
+    State(app): State<App>,
+    Path(request_id): Path<String>,
+) -> Result<Json<decision::DecisionView>, ApiError> {
+    if request_id.len() > REQUEST_ID_BYTES_MAX {
+        return Err(ApiError::invalid("request_id", &request_id, "at most 256 bytes"));
+    }
+    let shown: String = request_id.chars().take(64).collect();
+    let kept = app.ledger.decision_of(request_id).await?;
+    let plan = kept.and_then(|bytes| Decision::decode(bytes.as_slice()).ok());
+    let plan = plan
+        .ok_or_else(|| ApiError::not_found(format!("request_id is {shown:?}, no decision of it is kept")))?;
+    Ok(Json(plan.into()))
 }
 
 pub(super) async fn export(State(app): State<App>, query: RawQuery) -> Result<Response, ApiError> {

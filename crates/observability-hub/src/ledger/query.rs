@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use domain::units::Money;
-use rusqlite::{Connection, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{
     Attempt, TokenCounts,
@@ -218,6 +218,13 @@ pub(super) fn attempts_of(connection: &Connection, request_id: &str) -> rusqlite
         .collect::<rusqlite::Result<_>>()?;
     energy::fill(connection, &mut attempts)?;
     Ok(attempts)
+}
+
+pub(super) fn decision_of(connection: &Connection, request_id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT plan FROM decision WHERE request_id = ?1")?
+        .query_row([request_id], |row| row.get(0))
+        .optional()
 }
 
 pub(super) fn recent(connection: &Connection, count_max: u32) -> rusqlite::Result<Vec<Attempt>> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::LedgerError;
 
 /// One script for each version, in order; the first makes version 1. A script that was released is never edited.
-const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: [&str; 4] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 const VERSION_1: &str = "
 CREATE TABLE attempt (
@@ -108,6 +108,15 @@ CREATE TABLE energy_hour (
     estimated_millijoules INTEGER NOT NULL,
     PRIMARY KEY (hour_unix_ms, tier)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Why requests were placed where they were.
+const VERSION_4: &str = "
+CREATE TABLE decision (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    request_id TEXT NOT NULL UNIQUE,
+    plan BLOB NOT NULL
+) STRICT;
 ";
 
 /// Brings the file to the newest version, all steps in one transaction.

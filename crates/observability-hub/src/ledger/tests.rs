@@ -72,7 +72,10 @@ async fn what_was_recorded_is_there_after_the_file_is_copied_without_closing_it(
     let folder = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&folder)).unwrap();
     let rows = (0..500).map(|number| attempt(&format!("r{number}"), 1, 10)).collect();
-    ledger.record(Arc::new(Batch { attempts: rows, dead_letters: vec![letter(1)] }), 1).await.unwrap();
+    ledger
+        .record(Arc::new(Batch { attempts: rows, dead_letters: vec![letter(1)], ..Batch::default() }), 1)
+        .await
+        .unwrap();
 
     // What a kill leaves: the file and its write-ahead log as they are on the disk now, no checkpoint, no close.
     let crashed = TempDir::new().unwrap();
@@ -257,4 +260,19 @@ async fn energy_is_counted_once_and_summed_over_any_range() {
     assert_eq!(ledger.attempts_of("b".to_owned()).await.unwrap(), [rows[1].clone()]);
     let all: i64 = ledger.recent(10).await.unwrap().iter().map(|row| row.energy_millijoules).sum();
     assert_eq!(all, 580);
+}
+
+#[tokio::test]
+async fn the_newest_decision_of_a_request_is_kept_and_one_that_is_too_large_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+    let record = async |request: &str, plan: Vec<u8>| {
+        let decisions = vec![(request.to_owned(), plan)];
+        ledger.record(Arc::new(Batch { decisions, ..Batch::default() }), 1).await.unwrap();
+    };
+    record("r", vec![1]).await;
+    record("r", vec![2]).await;
+    record("large", vec![0; 1 << 20]).await;
+    assert_eq!(ledger.decision_of("r".to_owned()).await.unwrap(), Some(vec![2]));
+    assert_eq!(ledger.decision_of("large".to_owned()).await.unwrap(), None);
 }

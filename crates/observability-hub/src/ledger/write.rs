@@ -15,6 +15,10 @@ use super::{
 pub(super) const HOUR_MS: i64 = 3_600_000;
 /// Dead letters that are kept; the oldest go first.
 const DEAD_LETTERS_MAX: i64 = 10_000;
+/// Decisions that are kept, a few kilobytes each; the oldest go first.
+const DECISIONS_MAX: i64 = 200_000;
+/// Bytes of a decision; a larger one is a defect of the publisher and is not kept.
+const DECISION_BYTES_MAX: usize = 128 * 1024;
 /// Bytes that are kept of a payload that did not decode.
 const DEAD_PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that are kept of the reason.
@@ -27,6 +31,8 @@ pub struct Batch {
     pub attempts: Vec<Attempt>,
     /// What could not become a row.
     pub dead_letters: Vec<DeadLetter>,
+    /// Why requests were placed where they were: request id, `llm.v1.Decision`.
+    pub decisions: Vec<(String, Vec<u8>)>,
 }
 
 /// A message, or one event of it, that could not become a row. Kept once, however often it is delivered.
@@ -106,6 +112,7 @@ pub(super) fn write(
             [DEAD_LETTERS_MAX],
         )?;
     }
+    keep_decisions(&transaction, &batch.decisions)?;
     let missing_by_machine =
         if origins.is_empty() { None } else { Some(query::missing_by_machine(&transaction)?) };
     transaction.commit()?;
@@ -234,6 +241,26 @@ fn count_origin(transaction: &Transaction<'_>, row: &Attempt) -> rusqlite::Resul
     )?;
     statement.execute(params![row.origin_instance, row.machine, row.service, row.origin_counter])?;
     Ok(true)
+}
+
+/// A request id is the caller's to choose and may come twice: the newest decision is the one that is kept.
+fn keep_decisions(transaction: &Transaction<'_>, decisions: &[(String, Vec<u8>)]) -> rusqlite::Result<()> {
+    let mut kept = false;
+    let mut statement =
+        transaction.prepare_cached("INSERT OR REPLACE INTO decision (request_id, plan) VALUES (?1, ?2)")?;
+    for (request_id, plan) in decisions {
+        if plan.len() <= DECISION_BYTES_MAX {
+            statement.execute(params![request_id, plan])?;
+            kept = true;
+        }
+    }
+    if kept {
+        transaction.execute(
+            "DELETE FROM decision WHERE id <= (SELECT max(id) FROM decision) - ?1",
+            [DECISIONS_MAX],
+        )?;
+    }
+    Ok(())
 }
 
 /// False where the letter is there already.

@@ -6,7 +6,7 @@ use bus::{ReplyStream, StreamError};
 use domain::{
     fault::{Code, Fault, Origin, Spent},
     routing::{Candidate, Decision},
-    units::Money,
+    units::{Money, Tokens},
 };
 use tokio::time::Instant;
 use wire::{
@@ -176,7 +176,9 @@ impl Coordinator {
         progress: &Progress,
         outstanding: &Outstanding,
     ) -> v1::FinishReason {
-        outstanding.succeeded();
+        let whole = progress.began.elapsed();
+        let output = Tokens::new(end.usage.map_or(0, |usage| usage.output));
+        outstanding.succeeded(progress.first_token.unwrap_or(whole), whole, output);
         let deployment = &step.candidate.deployment;
         let tier = deployment.tier.as_str();
         self.metrics.attempt(tier, &deployment.provider, Ok(&end));

@@ -1,6 +1,6 @@
 //! The ledger's row of an attempt.
 
-use domain::{fault::Fault, inference::Request, units::Tokens};
+use domain::{fault::Fault, inference::Request, routing::Decision, units::Tokens};
 use wire::v1;
 
 use super::{
@@ -48,7 +48,30 @@ fn placed(coordinator: &Coordinator, step: &Try<'_>, progress: &Progress) -> v1:
         workload_class: v1::WorkloadClass::from(step.decision.class).into(),
         decision: step.decision.reasons.join("; "),
         reservation_id: progress.reserved.id.clone(),
+        // once is enough: the attempts of a request have one decision
+        plan: (step.number == 1).then(|| plan(step.asked, step.decision)),
         ..row(coordinator, step.asked)
+    }
+}
+
+/// The decision, as the ledger keeps it.
+pub(super) fn plan(asked: &Asked, decision: &Decision) -> v1::Decision {
+    let envelope = asked.request.envelope();
+    v1::Decision {
+        agent: envelope.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        requested_model: envelope.model.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ..wire::convert::kept(decision)
+    }
+}
+
+/// A dry run: accounted for without an attempt, so that its decision can be looked at afterwards.
+pub(super) fn dry_run(coordinator: &Coordinator, asked: &Asked, decision: &Decision) -> v1::UsageEvent {
+    v1::UsageEvent {
+        outcome: v1::Outcome::Ok.into(),
+        workload_class: v1::WorkloadClass::from(decision.class).into(),
+        decision: format!("dry run; {}", decision.reasons.join("; ")),
+        plan: Some(plan(asked, decision)),
+        ..row(coordinator, asked)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Requests over HTTP, in OpenAI's format.
 //!
 //! What a caller can say beyond it travels in headers, so that any SDK can send it:
-//! `x-hybrid-agent`, `x-hybrid-task`, `x-hybrid-privacy: local-only`, `x-hybrid-deadline-ms`. What was decided comes back
+//! `x-hybrid-agent`, `x-hybrid-task`, `x-hybrid-privacy: local-only`, `x-hybrid-criticality`, `x-hybrid-latency`,
+//! `x-hybrid-budget-sensitivity`, `x-hybrid-complexity`, `x-hybrid-mode`, `x-hybrid-dry-run: true`, `x-hybrid-deadline-ms`. What was decided comes back
 //! in `x-hybrid-*` headers and in the object `hybrid` of the body or of the last chunk.
 
 mod answer;
@@ -137,14 +138,44 @@ impl Hints {
                 Fault::invalid("x-hybrid-deadline-ms", message)
             })?
         };
-        let task = text("x-hybrid-task")?;
-        let profile = (!task.is_empty() || privacy != v1::Privacy::Unspecified).then(|| v1::TaskProfile {
-            task,
+        let profile = v1::TaskProfile {
+            task: text("x-hybrid-task")?,
             privacy: privacy.into(),
+            criticality: word("x-hybrid-criticality", &text("x-hybrid-criticality")?, &LEVELS)?,
+            latency_sensitivity: word("x-hybrid-latency", &text("x-hybrid-latency")?, &LEVELS)?,
+            budget_sensitivity: word(
+                "x-hybrid-budget-sensitivity",
+                &text("x-hybrid-budget-sensitivity")?,
+                &LEVELS,
+            )?,
+            complexity: word("x-hybrid-complexity", &text("x-hybrid-complexity")?, &COMPLEXITIES)?,
+            mode: text("x-hybrid-mode")?,
+            dry_run: word("x-hybrid-dry-run", &text("x-hybrid-dry-run")?, &[("true", 1), ("false", 0)])? == 1,
             ..v1::TaskProfile::default()
-        });
+        };
+        let profile = (profile != v1::TaskProfile::default()).then_some(profile);
         Ok(Self { agent: text("x-hybrid-agent")?, profile, deadline_ms })
     }
+}
+
+const LEVELS: [(&str, i32); 3] =
+    [("low", v1::Level::Low as i32), ("medium", v1::Level::Medium as i32), ("high", v1::Level::High as i32)];
+const COMPLEXITIES: [(&str, i32); 3] = [
+    ("simple", v1::Complexity::Simple as i32),
+    ("medium", v1::Complexity::Medium as i32),
+    ("complex", v1::Complexity::Complex as i32),
+];
+
+/// What a header's word stands for; 0 = nothing was said.
+fn word(header: &str, text: &str, known: &[(&str, i32)]) -> Result<i32, Fault> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    known.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
+        let expected: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+        let message = format!("header {header} is {text:?}, expected {}", expected.join(", "));
+        Fault::invalid(header, message)
+    })
 }
 
 /// `auto` is what SDKs send that cannot leave the model out: placement decides.

@@ -92,6 +92,18 @@ fn level(value: i32, field: &'static str) -> Result<Option<Level>, Fault> {
     }
 }
 
+/// Length of a mode's name, bytes.
+const MODE_MAX: usize = 32;
+
+fn mode(name: String) -> Result<Option<String>, Fault> {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    if plain && name.len() <= MODE_MAX {
+        return Ok((!name.is_empty()).then_some(name));
+    }
+    let start: String = name.chars().take(40).collect();
+    Err(expect("profile.mode", format!("{start:?}"), "up to 32 letters, digits or `-`"))
+}
+
 pub(super) fn profile(wire: v1::TaskProfile) -> Result<TaskProfile, Fault> {
     Ok(TaskProfile {
         task: optional(wire.task, TaskName::new)?,
@@ -104,6 +116,11 @@ pub(super) fn profile(wire: v1::TaskProfile) -> Result<TaskProfile, Fault> {
         },
         vram: Bytes::new(wire.vram_bytes),
         training: wire.training,
+        complexity: super::complexity(wire.complexity),
+        budget_sensitivity: level(wire.budget_sensitivity, "profile.budget_sensitivity")?,
+        tool_use: wire.tool_use,
+        mode: mode(wire.mode)?,
+        dry_run: wire.dry_run,
     })
 }
 

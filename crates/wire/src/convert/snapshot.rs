@@ -7,11 +7,17 @@ use domain::{
     fault::Fault,
     id::{AgentName, DeploymentId, FlagName, ModelName, NodeId},
     pricing::Price,
-    routing::{AgentPlacement, Alias, Capabilities, Deployment, DeploymentState, Flag, Snapshot},
+    routing::{
+        AgentPlacement, Alias, BudgetLeft, Capabilities, Deployment, DeploymentState, Flag, Policy, Snapshot,
+        Target,
+    },
     units::{Bytes, Tokens},
 };
 
-use super::{tier, workload_class};
+use super::{
+    policy::{mode_flags, node_load},
+    tier, workload_class,
+};
 use crate::v1;
 
 impl From<v1::Capabilities> for Capabilities {
@@ -134,6 +140,34 @@ impl From<&AgentPlacement> for v1::AgentPlacement {
     }
 }
 
+impl TryFrom<v1::ModelAlias> for Alias {
+    type Error = Fault;
+
+    fn try_from(wire: v1::ModelAlias) -> Result<Self, Fault> {
+        let mut orders = wire.orders.into_iter();
+        let mut weights = wire.weights.into_iter();
+        let targets: Result<Vec<_>, Fault> = (0..)
+            .zip(wire.targets)
+            .map(|(place, model)| {
+                let (order, weight) = (orders.next().unwrap_or(place), weights.next().unwrap_or(1).max(1));
+                Ok(Target { model: ModelName::new(model)?, order, weight })
+            })
+            .collect();
+        Ok(Self { name: ModelName::new(wire.name)?, targets: targets? })
+    }
+}
+
+impl From<&Alias> for v1::ModelAlias {
+    fn from(alias: &Alias) -> Self {
+        Self {
+            name: alias.name.to_string(),
+            targets: alias.targets.iter().map(|target| target.model.to_string()).collect(),
+            orders: alias.targets.iter().map(|target| target.order).collect(),
+            weights: alias.targets.iter().map(|target| target.weight).collect(),
+        }
+    }
+}
+
 impl TryFrom<v1::Flag> for Flag {
     type Error = Fault;
 
@@ -169,9 +203,17 @@ impl TryFrom<v1::RoutingSnapshot> for Snapshot {
             .collect();
         let mut aliases = HashMap::with_capacity(wire.aliases.len());
         for alias in wire.aliases {
-            let name = ModelName::new(alias.name)?;
-            let targets: Result<Vec<_>, _> = alias.targets.into_iter().map(ModelName::new).collect();
-            aliases.insert(name.clone(), Alias { name, targets: targets? });
+            let alias = Alias::try_from(alias)?;
+            aliases.insert(alias.name.clone(), alias);
+        }
+        let mut policy = wire.policy.map_or_else(|| Ok(Policy::default()), Policy::try_from)?;
+        policy.mode_flags = mode_flags(&wire.flags, &policy)?;
+        let budgets: Result<Vec<_>, Fault> = wire.budgets.into_iter().map(BudgetLeft::try_from).collect();
+        let mut nodes = HashMap::with_capacity(wire.nodes.len());
+        for node in wire.nodes {
+            if let Some(resources) = &node.resources {
+                nodes.insert(NodeId::new(node.machine)?, node_load(resources));
+            }
         }
         let mut agents = HashMap::with_capacity(wire.agents.len());
         for row in wire.agents {
@@ -199,6 +241,9 @@ impl TryFrom<v1::RoutingSnapshot> for Snapshot {
             flags,
             tier_defaults,
             has_budgets: wire.has_budgets,
+            budgets: budgets?,
+            nodes,
+            policy,
         })
     }
 }

@@ -330,6 +330,40 @@ impl ErrorCode {
         }
     }
 }
+/// How hard a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Complexity {
+    /// Estimated.
+    Unspecified = 0,
+    Simple = 1,
+    Medium = 2,
+    Complex = 3,
+}
+impl Complexity {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "COMPLEXITY_UNSPECIFIED",
+            Self::Simple => "COMPLEXITY_SIMPLE",
+            Self::Medium => "COMPLEXITY_MEDIUM",
+            Self::Complex => "COMPLEXITY_COMPLEX",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "COMPLEXITY_UNSPECIFIED" => Some(Self::Unspecified),
+            "COMPLEXITY_SIMPLE" => Some(Self::Simple),
+            "COMPLEXITY_MEDIUM" => Some(Self::Medium),
+            "COMPLEXITY_COMPLEX" => Some(Self::Complex),
+            _ => None,
+        }
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Candidate {
     #[prost(string, tag = "1")]
@@ -345,12 +379,21 @@ pub struct Candidate {
     /// Upper bound: all input at full price and max_tokens of output. Pico-dollars.
     #[prost(int64, tag = "6")]
     pub estimated_cost_picodollars: i64,
-    /// 0 = unknown.
+    /// Until the last piece of an answer of usual length; 0 = unknown.
     #[prost(uint64, tag = "7")]
     pub estimated_latency_ms: u64,
     /// Why it stands where it stands.
     #[prost(string, tag = "8")]
     pub reason: ::prost::alloc::string::String,
+    /// When the answer is as long as answers are, pico-dollars.
+    #[prost(int64, tag = "9")]
+    pub expected_cost_picodollars: i64,
+    /// Until the first piece: queue, load and start.
+    #[prost(uint64, tag = "10")]
+    pub estimated_start_ms: u64,
+    /// Time, money and quality in one figure, pico-dollars; smallest is best.
+    #[prost(int64, tag = "11")]
+    pub score_picodollars: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rejection {
@@ -385,6 +428,21 @@ pub struct Decision {
     pub agent: ::prost::alloc::string::String,
     #[prost(string, tag = "9")]
     pub requested_model: ::prost::alloc::string::String,
+    #[prost(enumeration = "Complexity", tag = "10")]
+    pub complexity: i32,
+    /// The mode in force, and the rule that held; empty = none.
+    #[prost(string, tag = "11")]
+    pub mode: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub rule: ::prost::alloc::string::String,
+    /// Nobody was called.
+    #[prost(bool, tag = "13")]
+    pub dry_run: bool,
+    /// Candidates and rejections that were left out where the decision is kept (`UsageEvent.plan`).
+    #[prost(uint32, tag = "14")]
+    pub candidates_omitted: u32,
+    #[prost(uint32, tag = "15")]
+    pub rejected_omitted: u32,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -407,6 +465,10 @@ pub enum RejectReason {
     /// Switched off by a flag.
     Flag = 9,
     NoPrice = 10,
+    /// The mode in force does not use the cloud for this request.
+    Mode = 11,
+    /// A rule keeps the request on the owner's machines.
+    Rule = 12,
 }
 impl RejectReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -426,6 +488,8 @@ impl RejectReason {
             Self::Budget => "REJECT_REASON_BUDGET",
             Self::Flag => "REJECT_REASON_FLAG",
             Self::NoPrice => "REJECT_REASON_NO_PRICE",
+            Self::Mode => "REJECT_REASON_MODE",
+            Self::Rule => "REJECT_REASON_RULE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -442,6 +506,8 @@ impl RejectReason {
             "REJECT_REASON_BUDGET" => Some(Self::Budget),
             "REJECT_REASON_FLAG" => Some(Self::Flag),
             "REJECT_REASON_NO_PRICE" => Some(Self::NoPrice),
+            "REJECT_REASON_MODE" => Some(Self::Mode),
+            "REJECT_REASON_RULE" => Some(Self::Rule),
             _ => None,
         }
     }
@@ -684,6 +750,21 @@ pub struct TaskProfile {
     /// A training loop rather than inference.
     #[prost(bool, tag = "6")]
     pub training: bool,
+    /// How hard it is; estimated when unset.
+    #[prost(enumeration = "Complexity", tag = "7")]
+    pub complexity: i32,
+    /// How much money matters.
+    #[prost(enumeration = "Level", tag = "8")]
+    pub budget_sensitivity: i32,
+    /// Tools will be called, also where this request offers none.
+    #[prost(bool, tag = "9")]
+    pub tool_use: bool,
+    /// The mode to place it by (`performance`); empty = the owner's. A machine that is kept off the cloud stays so.
+    #[prost(string, tag = "10")]
+    pub mode: ::prost::alloc::string::String,
+    /// Decide, answer with the plan, and call nobody.
+    #[prost(bool, tag = "11")]
+    pub dry_run: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GenerateRequest {
@@ -1383,6 +1464,368 @@ impl FinishReason {
         }
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UsageEvent {
+    /// Unique: `<origin_instance>-<origin_counter>`; the key by which the ledger counts once. Not made of the request id,
+    /// which is the caller's to choose and may come twice. Of a provider job the origin is the job and the counter the item's
+    /// place, so that an item that is told again after a crash is the same event.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Starting at 1. 0 = the request never reached an executor.
+    #[prost(uint32, tag = "3")]
+    pub attempt: u32,
+    #[prost(uint64, tag = "4")]
+    pub finished_unix_ms: u64,
+    #[prost(string, tag = "5")]
+    pub machine: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub service: ::prost::alloc::string::String,
+    /// Contiguous for each origin instance, starting at 1: shows gaps that a repaired stream hides.
+    #[prost(uint64, tag = "7")]
+    pub origin_counter: u64,
+    #[prost(string, tag = "8")]
+    pub origin_instance: ::prost::alloc::string::String,
+    #[prost(enumeration = "Method", tag = "9")]
+    pub method: i32,
+    #[prost(enumeration = "Outcome", tag = "10")]
+    pub outcome: i32,
+    #[prost(enumeration = "ErrorCode", tag = "11")]
+    pub error_code: i32,
+    #[prost(string, tag = "12")]
+    pub agent: ::prost::alloc::string::String,
+    #[prost(string, tag = "13")]
+    pub task: ::prost::alloc::string::String,
+    #[prost(string, tag = "14")]
+    pub tenant: ::prost::alloc::string::String,
+    #[prost(string, tag = "15")]
+    pub requested_model: ::prost::alloc::string::String,
+    #[prost(string, tag = "16")]
+    pub deployment: ::prost::alloc::string::String,
+    #[prost(string, tag = "17")]
+    pub provider: ::prost::alloc::string::String,
+    #[prost(string, tag = "18")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(enumeration = "Tier", tag = "19")]
+    pub tier: i32,
+    /// Machine that executed.
+    #[prost(string, tag = "20")]
+    pub executed_on: ::prost::alloc::string::String,
+    #[prost(enumeration = "WorkloadClass", tag = "21")]
+    pub workload_class: i32,
+    #[prost(message, optional, tag = "22")]
+    pub usage: ::core::option::Option<TokenUsage>,
+    #[prost(int64, tag = "23")]
+    pub cost_picodollars: i64,
+    #[prost(uint64, tag = "24")]
+    pub time_to_first_token_ms: u64,
+    #[prost(uint64, tag = "25")]
+    pub duration_ms: u64,
+    #[prost(bool, tag = "26")]
+    pub streamed: bool,
+    /// Why it was placed there, the decision's reasons joined with `; `.
+    #[prost(string, tag = "27")]
+    pub decision: ::prost::alloc::string::String,
+    #[prost(string, tag = "28")]
+    pub provider_request_id: ::prost::alloc::string::String,
+    /// The cost is not known; `cost_picodollars` is 0 and means nothing.
+    #[prost(bool, tag = "29")]
+    pub cost_unknown: bool,
+    /// The budget reservation that this event settles; empty when nothing was set aside.
+    #[prost(string, tag = "30")]
+    pub reservation_id: ::prost::alloc::string::String,
+    /// Energy that the machine used for the attempt, millijoules; 0 = unknown, or computed elsewhere.
+    #[prost(uint64, tag = "31")]
+    pub energy_millijoules: u64,
+    /// It was estimated (from the time of the processor), not integrated from a measured power.
+    #[prost(bool, tag = "32")]
+    pub energy_estimated: bool,
+    /// The decision, with the request's first event: at most 32 candidates and 64 rejections of it.
+    #[prost(message, optional, tag = "33")]
+    pub plan: ::core::option::Option<Decision>,
+}
+/// What a publish carries: events that ended together travel together.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UsageBatch {
+    #[prost(message, repeated, tag = "1")]
+    pub events: ::prost::alloc::vec::Vec<UsageEvent>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Outcome {
+    Unspecified = 0,
+    Ok = 1,
+    Failed = 2,
+    Cancelled = 3,
+}
+impl Outcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OUTCOME_UNSPECIFIED",
+            Self::Ok => "OUTCOME_OK",
+            Self::Failed => "OUTCOME_FAILED",
+            Self::Cancelled => "OUTCOME_CANCELLED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "OUTCOME_OK" => Some(Self::Ok),
+            "OUTCOME_FAILED" => Some(Self::Failed),
+            "OUTCOME_CANCELLED" => Some(Self::Cancelled),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Method {
+    Unspecified = 0,
+    Generate = 1,
+    Embed = 2,
+    Translate = 3,
+    /// Training at a provider.
+    FineTune = 4,
+    /// Text from speech.
+    Transcribe = 5,
+    /// Speech from text.
+    Speak = 6,
+}
+impl Method {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "METHOD_UNSPECIFIED",
+            Self::Generate => "METHOD_GENERATE",
+            Self::Embed => "METHOD_EMBED",
+            Self::Translate => "METHOD_TRANSLATE",
+            Self::FineTune => "METHOD_FINE_TUNE",
+            Self::Transcribe => "METHOD_TRANSCRIBE",
+            Self::Speak => "METHOD_SPEAK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "METHOD_UNSPECIFIED" => Some(Self::Unspecified),
+            "METHOD_GENERATE" => Some(Self::Generate),
+            "METHOD_EMBED" => Some(Self::Embed),
+            "METHOD_TRANSLATE" => Some(Self::Translate),
+            "METHOD_FINE_TUNE" => Some(Self::FineTune),
+            "METHOD_TRANSCRIBE" => Some(Self::Transcribe),
+            "METHOD_SPEAK" => Some(Self::Speak),
+            _ => None,
+        }
+    }
+}
+/// Weights in thousandths, together 1,000.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Mode {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "CloudUse", tag = "2")]
+    pub cloud: i32,
+    #[prost(uint32, tag = "3")]
+    pub cost: u32,
+    #[prost(uint32, tag = "4")]
+    pub quality: u32,
+    #[prost(uint32, tag = "5")]
+    pub latency: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ModelTraits {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(enumeration = "ModelQuality", tag = "2")]
+    pub quality: i32,
+    /// As in `planning`.
+    #[prost(string, repeated, tag = "3")]
+    pub skills: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// 0 = as the model's name says.
+    #[prost(uint64, tag = "4")]
+    pub parameters_millions: u64,
+}
+/// When a rule holds: every condition that is set. Lists hold when one entry does.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuleCondition {
+    #[prost(enumeration = "Method", repeated, tag = "1")]
+    pub methods: ::prost::alloc::vec::Vec<i32>,
+    #[prost(string, repeated, tag = "2")]
+    pub tasks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(enumeration = "WorkloadClass", repeated, tag = "3")]
+    pub classes: ::prost::alloc::vec::Vec<i32>,
+    #[prost(enumeration = "Complexity", repeated, tag = "4")]
+    pub complexities: ::prost::alloc::vec::Vec<i32>,
+    #[prost(enumeration = "Level", tag = "5")]
+    pub criticality: i32,
+    #[prost(enumeration = "Level", tag = "6")]
+    pub latency: i32,
+    #[prost(enumeration = "Level", tag = "7")]
+    pub budget_sensitivity: i32,
+    /// Tokens of input.
+    #[prost(uint64, optional, tag = "8")]
+    pub context_over: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "9")]
+    pub context_up_to: ::core::option::Option<u64>,
+    #[prost(bool, optional, tag = "10")]
+    pub tools: ::core::option::Option<bool>,
+    #[prost(uint32, optional, tag = "11")]
+    pub tool_turns_min: ::core::option::Option<u32>,
+    #[prost(bool, optional, tag = "12")]
+    pub budget_left: ::core::option::Option<bool>,
+    /// Parameters of the model that is named, in millions.
+    #[prost(uint64, optional, tag = "13")]
+    pub parameters_over: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "14")]
+    pub parameters_up_to: ::core::option::Option<u64>,
+    /// Names of modes, one of which is in force.
+    #[prost(string, repeated, tag = "15")]
+    pub modes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A line of the owner's decision matrix; the first that holds is used.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rule {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub when: ::core::option::Option<RuleCondition>,
+    /// Aliases or models, best first.
+    #[prost(string, repeated, tag = "3")]
+    pub route: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Best first; the others follow.
+    #[prost(enumeration = "Tier", repeated, tag = "4")]
+    pub tiers: ::prost::alloc::vec::Vec<i32>,
+    #[prost(string, repeated, tag = "5")]
+    pub providers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "6")]
+    pub skills: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "7")]
+    pub stays_local: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Policy {
+    #[prost(string, tag = "1")]
+    pub default_mode: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub modes: ::prost::alloc::vec::Vec<Mode>,
+    #[prost(message, repeated, tag = "3")]
+    pub rules: ::prost::alloc::vec::Vec<Rule>,
+    #[prost(message, repeated, tag = "4")]
+    pub models: ::prost::alloc::vec::Vec<ModelTraits>,
+    /// What a second of waiting and a step of quality are worth, pico-dollars.
+    #[prost(int64, tag = "5")]
+    pub second_picodollars: i64,
+    #[prost(int64, tag = "6")]
+    pub quality_step_picodollars: i64,
+    /// A GPU is busy over this utilization.
+    #[prost(uint32, tag = "7")]
+    pub gpu_busy_over_percent: u32,
+    /// The longest wait of a request that wants its answer soon.
+    #[prost(uint64, tag = "8")]
+    pub soon_ms: u64,
+    /// Model or alias for requests that name none while the router is off; empty = any.
+    #[prost(string, tag = "9")]
+    pub unrouted: ::prost::alloc::string::String,
+}
+/// How a budget of this machine stands.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BudgetLeft {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// `all`, `provider:openai`, `agent:CodeGenerator`.
+    #[prost(string, tag = "2")]
+    pub scope: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub allowed_picodollars: i64,
+    #[prost(int64, tag = "4")]
+    pub left_picodollars: i64,
+    /// When it is spent, calls run where they cost nothing.
+    #[prost(bool, tag = "5")]
+    pub degrades: bool,
+}
+/// How much the cloud is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CloudUse {
+    Unspecified = 0,
+    Never = 1,
+    /// Behind the owner's machines, and only for what is critical.
+    FallbackCriticalOnly = 2,
+    Balanced = 3,
+    /// Wherever the score is better.
+    Aggressive = 4,
+}
+impl CloudUse {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLOUD_USE_UNSPECIFIED",
+            Self::Never => "CLOUD_USE_NEVER",
+            Self::FallbackCriticalOnly => "CLOUD_USE_FALLBACK_CRITICAL_ONLY",
+            Self::Balanced => "CLOUD_USE_BALANCED",
+            Self::Aggressive => "CLOUD_USE_AGGRESSIVE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLOUD_USE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLOUD_USE_NEVER" => Some(Self::Never),
+            "CLOUD_USE_FALLBACK_CRITICAL_ONLY" => Some(Self::FallbackCriticalOnly),
+            "CLOUD_USE_BALANCED" => Some(Self::Balanced),
+            "CLOUD_USE_AGGRESSIVE" => Some(Self::Aggressive),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ModelQuality {
+    /// By the model's size.
+    Unspecified = 0,
+    Low = 1,
+    Medium = 2,
+    High = 3,
+    VeryHigh = 4,
+}
+impl ModelQuality {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MODEL_QUALITY_UNSPECIFIED",
+            Self::Low => "MODEL_QUALITY_LOW",
+            Self::Medium => "MODEL_QUALITY_MEDIUM",
+            Self::High => "MODEL_QUALITY_HIGH",
+            Self::VeryHigh => "MODEL_QUALITY_VERY_HIGH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MODEL_QUALITY_UNSPECIFIED" => Some(Self::Unspecified),
+            "MODEL_QUALITY_LOW" => Some(Self::Low),
+            "MODEL_QUALITY_MEDIUM" => Some(Self::Medium),
+            "MODEL_QUALITY_HIGH" => Some(Self::High),
+            "MODEL_QUALITY_VERY_HIGH" => Some(Self::VeryHigh),
+            _ => None,
+        }
+    }
+}
 /// What a deployment can do.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Capabilities {
@@ -1578,6 +2021,12 @@ pub struct ModelAlias {
     /// Model names or deployment ids, in the order of preference.
     #[prost(string, repeated, tag = "2")]
     pub targets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// For each target its place; targets with the same one share the load. Empty = one behind the other.
+    #[prost(uint32, repeated, tag = "3")]
+    pub orders: ::prost::alloc::vec::Vec<u32>,
+    /// For each target its part of the load among those that share its place. Empty = equal parts.
+    #[prost(uint32, repeated, tag = "4")]
+    pub weights: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Flag {
@@ -1650,6 +2099,11 @@ pub struct RoutingSnapshot {
     /// There are budgets: what a call may cost has to be set aside before it is made.
     #[prost(bool, tag = "12")]
     pub has_budgets: bool,
+    #[prost(message, optional, tag = "13")]
+    pub policy: ::core::option::Option<Policy>,
+    /// How the budgets stand that cover this machine's calls.
+    #[prost(message, repeated, tag = "14")]
+    pub budgets: ::prost::alloc::vec::Vec<BudgetLeft>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TierDefault {
@@ -1709,166 +2163,6 @@ impl DeploymentState {
             "DEPLOYMENT_STATE_COLD" => Some(Self::Cold),
             "DEPLOYMENT_STATE_LOADING" => Some(Self::Loading),
             "DEPLOYMENT_STATE_DOWN" => Some(Self::Down),
-            _ => None,
-        }
-    }
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct UsageEvent {
-    /// Unique: `<origin_instance>-<origin_counter>`; the key by which the ledger counts once. Not made of the request id,
-    /// which is the caller's to choose and may come twice. Of a provider job the origin is the job and the counter the item's
-    /// place, so that an item that is told again after a crash is the same event.
-    #[prost(string, tag = "1")]
-    pub event_id: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub request_id: ::prost::alloc::string::String,
-    /// Starting at 1. 0 = the request never reached an executor.
-    #[prost(uint32, tag = "3")]
-    pub attempt: u32,
-    #[prost(uint64, tag = "4")]
-    pub finished_unix_ms: u64,
-    #[prost(string, tag = "5")]
-    pub machine: ::prost::alloc::string::String,
-    #[prost(string, tag = "6")]
-    pub service: ::prost::alloc::string::String,
-    /// Contiguous for each origin instance, starting at 1: shows gaps that a repaired stream hides.
-    #[prost(uint64, tag = "7")]
-    pub origin_counter: u64,
-    #[prost(string, tag = "8")]
-    pub origin_instance: ::prost::alloc::string::String,
-    #[prost(enumeration = "Method", tag = "9")]
-    pub method: i32,
-    #[prost(enumeration = "Outcome", tag = "10")]
-    pub outcome: i32,
-    #[prost(enumeration = "ErrorCode", tag = "11")]
-    pub error_code: i32,
-    #[prost(string, tag = "12")]
-    pub agent: ::prost::alloc::string::String,
-    #[prost(string, tag = "13")]
-    pub task: ::prost::alloc::string::String,
-    #[prost(string, tag = "14")]
-    pub tenant: ::prost::alloc::string::String,
-    #[prost(string, tag = "15")]
-    pub requested_model: ::prost::alloc::string::String,
-    #[prost(string, tag = "16")]
-    pub deployment: ::prost::alloc::string::String,
-    #[prost(string, tag = "17")]
-    pub provider: ::prost::alloc::string::String,
-    #[prost(string, tag = "18")]
-    pub model: ::prost::alloc::string::String,
-    #[prost(enumeration = "Tier", tag = "19")]
-    pub tier: i32,
-    /// Machine that executed.
-    #[prost(string, tag = "20")]
-    pub executed_on: ::prost::alloc::string::String,
-    #[prost(enumeration = "WorkloadClass", tag = "21")]
-    pub workload_class: i32,
-    #[prost(message, optional, tag = "22")]
-    pub usage: ::core::option::Option<TokenUsage>,
-    #[prost(int64, tag = "23")]
-    pub cost_picodollars: i64,
-    #[prost(uint64, tag = "24")]
-    pub time_to_first_token_ms: u64,
-    #[prost(uint64, tag = "25")]
-    pub duration_ms: u64,
-    #[prost(bool, tag = "26")]
-    pub streamed: bool,
-    /// Why it was placed there, the decision's reasons joined with `; `.
-    #[prost(string, tag = "27")]
-    pub decision: ::prost::alloc::string::String,
-    #[prost(string, tag = "28")]
-    pub provider_request_id: ::prost::alloc::string::String,
-    /// The cost is not known; `cost_picodollars` is 0 and means nothing.
-    #[prost(bool, tag = "29")]
-    pub cost_unknown: bool,
-    /// The budget reservation that this event settles; empty when nothing was set aside.
-    #[prost(string, tag = "30")]
-    pub reservation_id: ::prost::alloc::string::String,
-    /// Energy that the machine used for the attempt, millijoules; 0 = unknown, or computed elsewhere.
-    #[prost(uint64, tag = "31")]
-    pub energy_millijoules: u64,
-    /// It was estimated (from the time of the processor), not integrated from a measured power.
-    #[prost(bool, tag = "32")]
-    pub energy_estimated: bool,
-}
-/// What a publish carries: events that ended together travel together.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct UsageBatch {
-    #[prost(message, repeated, tag = "1")]
-    pub events: ::prost::alloc::vec::Vec<UsageEvent>,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Outcome {
-    Unspecified = 0,
-    Ok = 1,
-    Failed = 2,
-    Cancelled = 3,
-}
-impl Outcome {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "OUTCOME_UNSPECIFIED",
-            Self::Ok => "OUTCOME_OK",
-            Self::Failed => "OUTCOME_FAILED",
-            Self::Cancelled => "OUTCOME_CANCELLED",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
-            "OUTCOME_OK" => Some(Self::Ok),
-            "OUTCOME_FAILED" => Some(Self::Failed),
-            "OUTCOME_CANCELLED" => Some(Self::Cancelled),
-            _ => None,
-        }
-    }
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Method {
-    Unspecified = 0,
-    Generate = 1,
-    Embed = 2,
-    Translate = 3,
-    /// Training at a provider.
-    FineTune = 4,
-    /// Text from speech.
-    Transcribe = 5,
-    /// Speech from text.
-    Speak = 6,
-}
-impl Method {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "METHOD_UNSPECIFIED",
-            Self::Generate => "METHOD_GENERATE",
-            Self::Embed => "METHOD_EMBED",
-            Self::Translate => "METHOD_TRANSLATE",
-            Self::FineTune => "METHOD_FINE_TUNE",
-            Self::Transcribe => "METHOD_TRANSCRIBE",
-            Self::Speak => "METHOD_SPEAK",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "METHOD_UNSPECIFIED" => Some(Self::Unspecified),
-            "METHOD_GENERATE" => Some(Self::Generate),
-            "METHOD_EMBED" => Some(Self::Embed),
-            "METHOD_TRANSLATE" => Some(Self::Translate),
-            "METHOD_FINE_TUNE" => Some(Self::FineTune),
-            "METHOD_TRANSCRIBE" => Some(Self::Transcribe),
-            "METHOD_SPEAK" => Some(Self::Speak),
             _ => None,
         }
     }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Exact dollars without the sign of the currency: `0.0003`.
-fn dollars(money: Money) -> String {
+pub(super) fn dollars(money: Money) -> String {
     money.to_string().replacen('$', "", 1)
 }
 

@@ -89,7 +89,23 @@ pub(super) fn tell(response: &mut Response, id: &str, decision: Option<&Decision
     if let Some(decision) = decision {
         set("x-hybrid-class", decision.class.as_str());
         set("x-hybrid-decision", &decision.reasons.join("; "));
+        // what `hybridctl explain` takes
+        set("x-hybrid-decision-id", id);
+        set("x-hybrid-mode", &decision.mode);
+        set("x-hybrid-rule", &decision.rule);
+        set("x-hybrid-complexity", decision.complexity.as_str());
+        if decision.dry_run {
+            set("x-hybrid-dry-run", "true");
+        }
+        if let Some(first) = decision.candidates.first() {
+            let estimate = &first.estimate;
+            set("x-hybrid-estimated-latency-ms", &estimate.latency.whole_ms().to_string());
+            set("x-hybrid-estimated-cost-picodollars", &estimate.expected_cost.as_picodollars().to_string());
+            set("x-hybrid-cost-max-picodollars", &estimate.worst_case_cost.as_picodollars().to_string());
+        }
     }
+    // a dry run has an end, and nobody who answered
+    let end = end.filter(|end| !end.deployment.is_empty());
     match end {
         Some(end) => {
             set("x-hybrid-tier", wire::convert::tier(end.tier).map_or("unknown", Tier::as_str));

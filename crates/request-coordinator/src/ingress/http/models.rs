@@ -51,7 +51,7 @@ fn models(snapshot: &Snapshot) -> BTreeMap<String, Value> {
         }
     }
     for alias in snapshot.aliases.values() {
-        let targets: Vec<&str> = alias.targets.iter().map(AsRef::as_ref).collect();
+        let targets: Vec<&str> = alias.targets.iter().map(|target| target.model.as_str()).collect();
         models.insert(
             alias.name.to_string(),
             entry(alias.name.as_str(), "alias", json!({ "targets": targets })),
