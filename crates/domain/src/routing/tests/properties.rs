@@ -154,7 +154,14 @@ proptest! {
         degrades in any::<bool>(),
     ) {
         let (less, more) = (less.min(more), less.max(more));
-        let mut world = snapshot(deployments);
+        // while a model is being swapped in the cloud goes first (S2), which is another order than that of the tiers
+        let still = |mut one: Deployment| {
+            if one.state == DeploymentState::Loading {
+                one.state = DeploymentState::Warm;
+            }
+            one
+        };
+        let mut world = snapshot(deployments.into_iter().map(still).collect());
         let mut ask = ask;
         ask.profile = TaskProfile::default();
         let mut first = |left| {
