@@ -2,8 +2,18 @@
 
 use std::{error::Error, fs, path::Path};
 
-const PROTOS: [&str; 9] =
-    ["common", "decision", "inference", "control", "usage", "lease", "provider_jobs", "budget", "policy"];
+const PROTOS: [&str; 10] = [
+    "common",
+    "decision",
+    "inference",
+    "control",
+    "usage",
+    "lease",
+    "provider_jobs",
+    "budget",
+    "policy",
+    "model",
+];
 
 #[test]
 fn the_committed_messages_are_generated_from_proto() -> Result<(), Box<dyn Error>> {

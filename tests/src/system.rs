@@ -4,6 +4,7 @@
 mod bus;
 mod config;
 mod hub;
+mod second;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use wire::subject::service;
 
 pub use bus::{Caller, Reply, Streaming, question};
 pub use hub::{Hub, Row, Sample, Sums, Tokens, samples, sum};
+pub use second::{SECOND, SecondMachine};
 
 use crate::http::Client;
 use crate::upstream::Script;
@@ -52,6 +54,8 @@ pub struct Options {
     pub backup: bool,
     /// Providers also hear and speak.
     pub audio: bool,
+    /// More of the bus's configuration: leaf links.
+    pub nats: String,
     /// Keys that callers have to show; none = everybody may ask.
     pub api_keys: Vec<String>,
     /// Keys of the configuration that hold secrets, and the secrets.
@@ -67,6 +71,7 @@ impl Default for Options {
             script: Script::default(),
             backup: false,
             audio: false,
+            nats: String::new(),
             api_keys: Vec::new(),
             secrets: Vec::new(),
             set: Vec::new(),
@@ -147,11 +152,12 @@ impl System {
     /// Something is not built, does not come up, or does not become ready; the message carries what it has written.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for the system")?;
-        let nats = Nats::start_with(nats::Options { domain: MACHINE.to_owned(), ..nats::Options::default() });
         let hears = options.audio;
         let audio: &[&str] = if options.audio { &AUDIO } else { &[] };
         let models = [CHEAP, FRONTIER, EMBEDDING].iter().chain(audio);
         let models: Vec<String> = models.map(|model| (*model).to_owned()).collect();
+        let on_bus = nats::Options { domain: MACHINE.to_owned(), port: 0, extra: options.nats.clone() };
+        let nats = Nats::start_with(on_bus);
         let provider = || {
             FakeUpstream::start_with(fake_upstream::Options {
                 key: Some(PROVIDER_KEY.to_owned()),

@@ -21,7 +21,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use domain::{
     fault::{Code, Fault, Origin},
     inference::Request,
@@ -75,10 +74,19 @@ pub trait Executor: Send + Sync + 'static {
         frames: Frames,
     ) -> impl Future<Output = Result<v1::End, Fault>> + Send;
 
-    /// Looks at a request before it takes a slot, and may hand it on elsewhere instead (`true` = done with it).
-    fn divert(&self, _request: &v1::ExecuteRequest, _reply: &str) -> impl Future<Output = bool> + Send {
+    /// Looks at a request before it takes a slot, and may hand it on elsewhere instead (`true` = done with it). `cancel` fires
+    /// when the caller gives up, until this returns.
+    fn divert(
+        &self,
+        _request: &v1::ExecuteRequest,
+        _reply: &str,
+        _cancel: &CancellationToken,
+    ) -> impl Future<Output = bool> + Send {
         async { false }
     }
+
+    /// Hears of a request that was refused before [`Executor::execute`].
+    fn refused(&self, _request_id: &str) {}
 }
 
 /// Counts that the service's heartbeat and metrics show.
@@ -90,6 +98,11 @@ impl Load {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// For a service whose requests are counted elsewhere: so many are in flight now.
+    pub fn set(&self, in_flight: u32) {
+        self.0.store(in_flight, Ordering::Relaxed);
     }
 
     /// One more, until the guard is dropped.
@@ -146,6 +159,9 @@ impl Drop for Entered {
 /// Serves `at` until `stop` fires; then takes no new request and finishes those in flight (the caller bounds how long).
 /// `ready` is called once the server knows the subscriptions.
 ///
+/// At most `slots` requests run at once, and beside them as many that somebody has handed over (`first_seq` > 0), who sees to
+/// it that there are no more: those find their place although others came first.
+///
 /// # Errors
 /// [`PublishError::Closed`] when the bus is closed for good.
 pub async fn serve<E: Executor>(
@@ -157,7 +173,7 @@ pub async fn serve<E: Executor>(
     stop: CancellationToken,
     ready: impl FnOnce() + Send,
 ) -> Result<(), PublishError> {
-    // cancels first: a cancel that comes right after its request must find a listener
+    // before requests: a cancel that comes right after its request must find a listener
     let mut cancels = bus.subscribe(subject::cancels(bus.prefix()), None).await?;
     let name = at.name(bus.prefix());
     let mut requests = bus.subscribe(name.clone(), Some(&at.executor)).await?;
@@ -168,6 +184,8 @@ pub async fn serve<E: Executor>(
         bus: bus.clone(),
         executor,
         slots: Arc::new(Semaphore::new(slots)),
+        // twice: who hands over hears of an end a moment before its place is free
+        handed_over: Arc::new(Semaphore::new(slots.saturating_mul(2))),
         running: Running::default(),
         load,
     };
@@ -176,16 +194,19 @@ pub async fn serve<E: Executor>(
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(cancel) = cancels.next() => shared.cancel(&cancel.subject),
+            // before cancels, and known before it is handled: a cancel behind its request is never taken before it
             request = requests.next() => match request {
                 Some(request) => {
-                    let shared = shared.clone();
                     let span = tracing::info_span!("execute", otel.kind = "server");
                     crate::trace::continue_from(&span, request.headers.as_ref());
-                    tasks.spawn(async move { shared.handle(request).await }.instrument(span));
+                    if let Some(arrived) = shared.arrived(request) {
+                        let shared = shared.clone();
+                        tasks.spawn(async move { shared.handle(arrived).await }.instrument(span));
+                    }
                 }
                 None => return Err(PublishError::Closed("the subscription ended".to_owned())),
             },
+            Some(cancel) = cancels.next() => shared.cancel(&cancel.subject),
         }
     }
     drop(requests);
@@ -202,6 +223,7 @@ struct Shared<E> {
     bus: Bus,
     executor: Arc<E>,
     slots: Arc<Semaphore>,
+    handed_over: Arc<Semaphore>,
     running: Running,
     load: Load,
 }
@@ -212,6 +234,7 @@ impl<E> Clone for Shared<E> {
             bus: self.bus.clone(),
             executor: Arc::clone(&self.executor),
             slots: Arc::clone(&self.slots),
+            handed_over: Arc::clone(&self.handed_over),
             running: self.running.clone(),
             load: self.load.clone(),
         }
@@ -226,43 +249,65 @@ impl<E: Executor> Shared<E> {
         }
     }
 
-    async fn handle(&self, incoming: Incoming) {
+    /// Reads a request, and has it known to cancels from now on.
+    fn arrived(&self, incoming: Incoming) -> Option<Arrived> {
         let Incoming { subject, reply, payload, .. } = incoming;
         let Some(reply) = reply else {
             tracing::warn!(subject, "a request without a reply subject was dropped");
-            return;
+            return None;
         };
+        let request = v1::ExecuteRequest::decode(payload).map_err(|error| {
+            Fault::invalid("payload", format!("the payload is no llm.v1.ExecuteRequest: {error}"))
+        });
+        let entered = request.as_ref().ok().and_then(|request| self.running.enter(&request.request_id));
+        Some(Arrived { reply, request, entered })
+    }
+
+    async fn handle(&self, arrived: Arrived) {
+        let Arrived { reply, request, entered } = arrived;
         // a future of its own: the request as it came takes no room while it runs, which may be minutes
-        let received = self.receive(payload, &reply).await;
+        let received = self.receive(request, entered, &reply).await;
         match received {
             Received::Diverted => {}
             Received::Admitted(admitted) => run::run(&self.bus, &*self.executor, admitted, &reply).await,
             Received::Refused { id, first_seq, fault } => {
+                self.executor.refused(&id);
                 run::refuse(&self.bus, &reply, id, first_seq, fault).await;
             }
         }
     }
 
-    async fn receive(&self, payload: Bytes, reply: &str) -> Received<'_> {
-        let request = match v1::ExecuteRequest::decode(payload) {
+    async fn receive(
+        &self,
+        request: Result<v1::ExecuteRequest, Fault>,
+        entered: Option<(Entered, CancellationToken)>,
+        reply: &str,
+    ) -> Received<'_> {
+        let request = match request {
             Ok(request) => request,
-            Err(error) => {
-                let fault =
-                    Fault::invalid("payload", format!("the payload is no llm.v1.ExecuteRequest: {error}"));
-                return Received::Refused { id: String::new(), first_seq: 0, fault };
-            }
+            Err(fault) => return Received::Refused { id: String::new(), first_seq: 0, fault },
         };
-        if self.executor.divert(&request, reply).await {
+        let (id, first_seq) = (request.request_id.clone(), request.first_seq);
+        let Some((entered, cancel)) = entered else {
+            let fault =
+                Fault::invalid("request_id", format!("request_id is {id:?}, which is running here already"));
+            return Received::Refused { id, first_seq, fault };
+        };
+        if self.executor.divert(&request, reply, &cancel).await {
             return Received::Diverted;
         }
-        let (id, first_seq) = (request.request_id.clone(), request.first_seq);
-        match self.admit(request) {
+        match self.admit(request, entered, cancel) {
             Ok(admitted) => Received::Admitted(admitted),
             Err(fault) => Received::Refused { id, first_seq, fault },
         }
     }
 
-    fn admit(&self, request: v1::ExecuteRequest) -> Result<Admitted<'_>, Fault> {
+    fn admit(
+        &self,
+        request: v1::ExecuteRequest,
+        entered: Entered,
+        cancel: CancellationToken,
+    ) -> Result<Admitted<'_>, Fault> {
         let Some(method) = request.method else {
             return Err(Fault::invalid(
                 "method",
@@ -270,16 +315,11 @@ impl<E: Executor> Shared<E> {
             ));
         };
         let checked = Request::try_from(method)?;
-        let Ok(slot) = self.slots.try_acquire() else {
+        let slots = if request.first_seq > 0 { &self.handed_over } else { &self.slots };
+        let Ok(slot) = slots.try_acquire() else {
             return Err(Fault::new(Code::Busy, Origin::Local, true, "no slot is free here"));
         };
         let id = request.request_id;
-        let Some((entered, cancel)) = self.running.enter(&id) else {
-            return Err(Fault::invalid(
-                "request_id",
-                format!("request_id is {id:?}, which is running here already"),
-            ));
-        };
         let limit = if request.deadline_ms == 0 {
             DEFAULT_DEADLINE
         } else {
@@ -295,6 +335,14 @@ impl<E: Executor> Shared<E> {
         let held = Held { _entered: entered, _in_flight: self.load.enter(), _slot: slot };
         Ok(Admitted { attempt, id, first_seq: request.first_seq, held })
     }
+}
+
+/// A request as it came.
+struct Arrived {
+    reply: String,
+    request: Result<v1::ExecuteRequest, Fault>,
+    /// `None`: it does not decode, or its id is at work here.
+    entered: Option<(Entered, CancellationToken)>,
 }
 
 /// What becomes of a request that came.

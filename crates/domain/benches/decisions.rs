@@ -57,6 +57,7 @@ fn deployment(number: u64) -> Deployment {
         degraded: false,
         vram: Bytes::ZERO,
         embedding_dimensions: 0,
+        load: std::time::Duration::ZERO,
     }
 }
 

@@ -13,7 +13,8 @@
 //!    context, flags, price, health, cooldown, budget.
 //! 4. `estimate`: cost, latency, and the one score of both (R16).
 //! 5. `order`: the rest is ordered by the owner's rules first and by the score behind them; then what would only wait steps
-//!    aside.
+//!    aside. Where the first is local and cold, a machine that has the same model warm goes before it, and the first one is
+//!    to be loaded meanwhile ([`Decision::to_load`]).
 
 mod admit;
 mod decide;
@@ -26,6 +27,7 @@ mod rules;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod warming;
 mod wish;
 
 pub use decide::decide;

@@ -41,8 +41,8 @@ pub(crate) enum Command {
     Mode(mode::Options),
     /// Print the JSON Schema of a configuration file
     Schema(schema::Options),
-    /// Show the models that can be asked
-    Models(Listing),
+    /// Show the models that can be asked; load, pin, install, evaluate and switch them
+    Models(models::Options),
     /// Show where each agent is placed
     Agents(Listing),
     /// Show services, machines and memory
@@ -68,10 +68,8 @@ impl Command {
             Self::Ask(options) => options.json,
             Self::Transcribe(options) => options.json,
             Self::Plan(options) => options.json,
-            Self::Models(options)
-            | Self::Agents(options)
-            | Self::Status(options)
-            | Self::Budgets(options) => options.json,
+            Self::Models(options) => options.json,
+            Self::Agents(options) | Self::Status(options) | Self::Budgets(options) => options.json,
             Self::Explain(options) => options.json,
             Self::Mode(options) => options.json,
             Self::Flags(options) => options.json,
@@ -108,7 +106,7 @@ impl Cli {
             Command::Explain(options) => explain::run(&options, &system(&options.target)?, output).await,
             Command::Mode(options) => mode::run(&options, &system(&options.target)?, output).await,
             Command::Schema(options) => Ok(schema::run(&options, output)),
-            Command::Models(options) => models::run(options.json, &system(&options.target)?, output).await,
+            Command::Models(options) => models::run(&options, &system(&options.target)?, output).await,
             Command::Agents(options) => agents::run(options.json, &system(&options.target)?, output).await,
             Command::Status(options) => status::run(options.json, &system(&options.target)?, output).await,
             Command::Flags(options) => flags::run(&options, &system(&options.target)?, output).await,

@@ -122,7 +122,7 @@ impl Question {
     }
 }
 
-fn message(role: v1::Role, text: String) -> v1::Message {
+pub(crate) fn message(role: v1::Role, text: String) -> v1::Message {
     let part = v1::content_part::Part::Text(text);
     v1::Message {
         role: role.into(),

@@ -1,7 +1,7 @@
 //! Which system a command talks to.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -55,12 +55,27 @@ struct Sections {
     coordinator: Coordinator,
     #[serde(rename = "observability-hub")]
     hub: Hub,
+    #[serde(rename = "local-model-pool")]
+    pool: Pool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Coordinator {
     api_keys: Vec<Secret>,
+}
+
+/// The pool's own section has the same default.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default)]
+struct Pool {
+    models_dir: PathBuf,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { models_dir: PathBuf::from("models") }
+    }
 }
 
 /// The hub's own section has the same defaults.
@@ -84,6 +99,7 @@ pub(crate) struct System {
     machine: String,
     coordinator: Coordinator,
     hub: Hub,
+    pool: Pool,
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -102,6 +118,7 @@ impl Target {
             machine: self.machine.clone().unwrap_or(node.machine),
             coordinator: sections.coordinator,
             hub: sections.hub,
+            pool: sections.pool,
             timeout: self.timeout.map(Duration::from_secs),
         })
     }
@@ -125,6 +142,11 @@ impl System {
         use service_runtime::secret::ExposeSecret as _;
         let key = self.coordinator.api_keys.first()?.resolve().ok()?;
         Some(format!("Bearer {}", key.expose_secret()))
+    }
+
+    /// The folder of the local models on this machine.
+    pub(crate) fn models_dir(&self) -> &Path {
+        &self.pool.models_dir
     }
 
     /// Where the hub is, and the token for reading.

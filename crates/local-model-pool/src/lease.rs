@@ -31,10 +31,19 @@ pub struct Leases {
     told: Arc<AtomicBool>,
 }
 
+/// No memory for a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoLease {
+    /// In words.
+    pub reason: String,
+    /// How much has to become free; `None` = not known.
+    pub missing: Option<Bytes>,
+}
+
 /// Why there is no lease.
 enum Refused {
-    /// It said no, or the lease is not known any more.
-    Answered(String),
+    /// It said no, and how much is missing where that is why; or the lease is not known any more.
+    Answered(String, Option<Bytes>),
     /// It does not answer.
     Silent(String),
 }
@@ -49,8 +58,8 @@ impl Leases {
     /// Reserves memory for a model.
     ///
     /// # Errors
-    /// In words: there is not enough, or the model is for the GPU and nobody answers.
-    pub async fn acquire(&self, model: &ModelConfig, bytes: Bytes) -> Result<Held, String> {
+    /// There is not enough, or the model is for the GPU and nobody answers.
+    pub async fn acquire(&self, model: &ModelConfig, bytes: Bytes) -> Result<Held, NoLease> {
         let gpu = model.gpu_layers > 0;
         let priority =
             if model.generate { v1::LeasePriority::Inference } else { v1::LeasePriority::Embedding };
@@ -79,7 +88,8 @@ impl Leases {
                 }
                 Ok(held)
             }
-            Err(Refused::Answered(reason) | Refused::Silent(reason)) => Err(reason),
+            Err(Refused::Answered(reason, missing)) => Err(NoLease { reason, missing }),
+            Err(Refused::Silent(reason)) => Err(NoLease { reason, missing: None }),
         }
     }
 
@@ -90,10 +100,11 @@ impl Leases {
         let reply = reply.map_err(|error| Refused::Silent(format!("no lease of memory: {error}")))?;
         match reply.result {
             Some(v1::lease_reply::Result::Error(error)) => {
-                Err(Refused::Answered(format!("no lease of memory: {}", Fault::from(error).message)))
+                let missing = (reply.missing_bytes > 0).then(|| Bytes::new(reply.missing_bytes));
+                Err(Refused::Answered(format!("no lease of memory: {}", Fault::from(error).message), missing))
             }
             Some(result) => Ok(result),
-            None => Err(Refused::Answered("no lease of memory: the answer is empty".to_owned())),
+            None => Err(Refused::Answered("no lease of memory: the answer is empty".to_owned(), None)),
         }
     }
 }
@@ -133,7 +144,10 @@ impl Held {
                 self.set(Some((lease.lease_id, lease.fencing_token)));
                 Ok(())
             }
-            _ => Err(Refused::Answered("no lease of memory: an acquire was answered with a list".to_owned())),
+            _ => Err(Refused::Answered(
+                "no lease of memory: an acquire was answered with a list".to_owned(),
+                None,
+            )),
         }
     }
 
@@ -155,13 +169,13 @@ impl Held {
                 }
                 None => self.take().await,
             };
-            let Err(Refused::Answered(reason)) = renewed else { continue };
+            let Err(Refused::Answered(reason, _)) = renewed else { continue };
             // The optimizer may have been started anew and know nothing of the lease.
             let had_one = self.lease().is_some();
             self.set(None);
             match self.take().await {
-                Err(Refused::Answered(again)) if self.wanted.gpu => return again,
-                Err(Refused::Answered(_)) if had_one => {
+                Err(Refused::Answered(again, _)) if self.wanted.gpu => return again,
+                Err(Refused::Answered(..)) if had_one => {
                     tracing::warn!(
                         holder = self.wanted.holder,
                         reason,
@@ -177,7 +191,7 @@ impl Held {
     pub async fn release(self) {
         if let Some((lease_id, fencing_token)) = self.lease() {
             let release = v1::LeaseRelease { lease_id, fencing_token };
-            if let Err(Refused::Answered(reason) | Refused::Silent(reason)) =
+            if let Err(Refused::Answered(reason, _) | Refused::Silent(reason)) =
                 self.leases.call(Action::Release(release)).await
             {
                 tracing::debug!(reason, "a lease was not released and will expire");

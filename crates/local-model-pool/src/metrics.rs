@@ -8,10 +8,10 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
+use domain::lifecycle::Phase;
 use domain::units::Bytes;
 
 use crate::protocol::{Finished, Ready};
-use crate::supervisor::State;
 
 /// The instruments, shared by all models.
 #[derive(Debug, Clone)]
@@ -26,6 +26,11 @@ pub struct Metrics {
     slots: Gauge<u64>,
     state: Gauge<u64>,
     failures: Counter<u64>,
+    no_room: Counter<u64>,
+    swaps: Counter<u64>,
+    unloads: Counter<u64>,
+    queued: Gauge<u64>,
+    queue: Histogram<f64>,
     estimated: Gauge<u64>,
     resident: Gauge<u64>,
 }
@@ -39,6 +44,9 @@ impl Metrics {
         };
         let gauge = |name: &'static str, unit: &'static str, text: &'static str| {
             meter.u64_gauge(name).with_unit(unit).with_description(text).build()
+        };
+        let counter = |name: &'static str, unit: &'static str, text: &'static str| {
+            meter.u64_counter(name).with_unit(unit).with_description(text).build()
         };
         let tokens = meter.u64_counter("local_model_pool.tokens").with_unit("{token}");
         let failures = meter.u64_counter("local_model_pool.engine.failures").with_unit("{failure}");
@@ -63,6 +71,22 @@ impl Metrics {
             slots: gauge("local_model_pool.slots", "{slot}", "Slots of a loaded model."),
             state: gauge("local_model_pool.model.state", "1", "0 down, 1 cold, 2 loading, 3 warm."),
             failures: failures.with_description("Engines that failed to load or died.").build(),
+            no_room: counter("local_model_pool.model.no_room", "{refusal}", "Loads that found no memory."),
+            swaps: counter(
+                "local_model_pool.model.swaps",
+                "{swap}",
+                "Loads for which another model had to go.",
+            ),
+            unloads: counter("local_model_pool.model.unloads", "{unload}", "Models that left, by reason."),
+            queued: gauge(
+                "local_model_pool.requests.queued",
+                "{request}",
+                "Requests that wait for the model to be loaded.",
+            ),
+            queue: seconds(
+                "local_model_pool.queue.duration",
+                "Time that requests have waited for the model to be loaded.",
+            ),
             estimated: gauge("local_model_pool.memory.estimated", "By", "Memory expected before the load."),
             resident: gauge(
                 "local_model_pool.memory.resident",
@@ -79,7 +103,7 @@ impl Metrics {
     }
 }
 
-/// What one model's supervisor records.
+/// What is recorded of one model.
 #[derive(Debug, Clone)]
 pub struct ModelMetrics {
     all: Metrics,
@@ -91,14 +115,35 @@ impl ModelMetrics {
         [self.model.clone()]
     }
 
-    pub(crate) fn state(&self, state: &State) {
-        let number = match state {
-            State::Down { .. } => 0,
-            State::Cold => 1,
-            State::Loading => 2,
-            State::Warm(_) => 3,
+    pub(crate) fn state(&self, phase: &Phase) {
+        let number = match phase {
+            Phase::Down { .. } => 0,
+            Phase::Cold | Phase::Draining(..) | Phase::Ending(_) => 1,
+            Phase::Loading(_) => 2,
+            Phase::Warm(_) => 3,
         };
         self.all.state.record(number, &self.labels());
+    }
+
+    pub(crate) fn no_room(&self) {
+        self.all.no_room.add(1, &self.labels());
+    }
+
+    pub(crate) fn swapped(&self) {
+        self.all.swaps.add(1, &self.labels());
+    }
+
+    pub(crate) fn left(&self, why: &'static str) {
+        let labels = [self.model.clone(), KeyValue::new("reason", why)];
+        self.all.unloads.add(1, &labels);
+    }
+
+    pub(crate) fn queued(&self, requests: u32) {
+        self.all.queued.record(requests.into(), &self.labels());
+    }
+
+    pub(crate) fn waited(&self, time: Duration) {
+        self.all.queue.record(time.as_secs_f64(), &self.labels());
     }
 
     pub(crate) fn estimate(&self, memory: Bytes) {

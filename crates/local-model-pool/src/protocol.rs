@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// How far the load is.
+    Loading {
+        /// 0 to 100.
+        percent: u32,
+    },
     /// It listens on its subject.
     Ready(Ready),
     /// What it is busy with has changed.
@@ -15,6 +20,16 @@ pub enum Event {
         busy: u32,
         /// Requests that wait for a slot.
         waiting: u32,
+    },
+    /// It has begun with a request: a cancel that comes now finds it.
+    Taken {
+        /// Which.
+        request_id: String,
+    },
+    /// It did not take a request, and has said why to its caller.
+    Refused {
+        /// Which.
+        request_id: String,
     },
     /// A request ended.
     Finished(Finished),
@@ -45,6 +60,8 @@ pub struct Ready {
 /// How a request went, for the pool's metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
+    /// Which.
+    pub request_id: String,
     /// The kind of work.
     pub operation: Operation,
     /// The fault's code; empty when it went well.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use domain::id::ModelName;
+use domain::lifecycle::Policy;
 use domain::routing::Tier;
 
 use crate::models_dir::ModelFile;
@@ -49,6 +50,13 @@ pub struct Raw {
     /// What a busy core of this machine draws, watts, above 0 and up to 1,000: for the energy of requests that no GPU computes.
     /// Thermal design power by cores, as in 65 W / 8.
     pub core_watts: f64,
+    /// Models that are loaded at once; 0 = as many as there is memory for.
+    pub models_loaded_max: usize,
+    /// Longest time that a request waits for its model while another one, which has to go for it, is busy. Seconds, 1 to
+    /// 3,600.
+    pub wait_max_s: u64,
+    /// A preloaded model that had to go comes back when the others have been idle for so long. Seconds, 1 to 86,400.
+    pub return_after_s: u64,
     /// The models of this machine.
     pub models: Vec<RawModel>,
     /// Set by the pool for the processes it starts: run this model and nothing else.
@@ -68,6 +76,9 @@ impl Default for Raw {
             slots_on_disk_mib: 1_024,
             engine_program: None,
             core_watts: 8.0,
+            models_loaded_max: 0,
+            wait_max_s: 30,
+            return_after_s: 300,
             models: vec![],
             engine: None,
         }
@@ -90,7 +101,7 @@ pub enum TierName {
 }
 
 /// One entry of `[[local-model-pool.models]]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawModel {
     /// The name callers use.
@@ -111,6 +122,8 @@ pub struct RawModel {
     pub translate: bool,
     /// Whether it is loaded at the start; otherwise with its first request.
     pub preload: bool,
+    /// Whether it is loaded at the start and never unloaded, whatever needs the room.
+    pub pin: bool,
     /// Seconds without a request after which it is unloaded; 0 = never.
     pub keep_alive_s: u64,
     /// Temperature where the caller gives none, 0 to 2.
@@ -129,6 +142,7 @@ impl Default for RawModel {
             embed: false,
             translate: false,
             preload: true,
+            pin: false,
             keep_alive_s: 0,
             temperature: 0.8,
         }
@@ -172,12 +186,16 @@ pub struct Config {
     pub engine_program: Option<PathBuf>,
     /// What a busy core draws, milliwatts.
     pub core_milliwatts: u64,
+    /// When models come and go.
+    pub lifecycle: Policy,
+    /// What models offered at run time are like where nothing else is said.
+    pub tier: TierName,
     /// The models, with distinct names and executors.
     pub models: Vec<ModelConfig>,
 }
 
 /// The checked configuration of one model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
     /// The name callers use.
     pub name: ModelName,
@@ -199,6 +217,12 @@ pub struct ModelConfig {
     pub translate: bool,
     /// Whether it is loaded at the start.
     pub preload: bool,
+    /// Whether it is never unloaded.
+    pub pinned: bool,
+    /// It is not in the configuration: it was installed while the pool was running.
+    pub installed: bool,
+    /// The entry that all this was read from.
+    pub entry: RawModel,
     /// Time without a request after which it is unloaded; `None` = never.
     pub keep_alive: Option<Duration>,
     /// Temperature where the caller gives none.
@@ -232,6 +256,17 @@ impl TryFrom<Raw> for Config {
         }
         let core_milliwatts = milliwatts(raw.core_watts)
             .ok_or_else(|| wrong("core_watts", raw.core_watts, "above 0, up to 1000 watts"))?;
+        let lifecycle = Policy {
+            resident_max: (raw.models_loaded_max > 0).then_some(raw.models_loaded_max),
+            wait_max: range("wait_max_s", raw.wait_max_s, 3_600)?,
+            return_after: range("return_after_s", raw.return_after_s, 86_400)?,
+            ..Policy::default()
+        };
+        let pinned = raw.models.iter().filter(|model| model.pin).count();
+        if lifecycle.resident_max.is_some_and(|max| pinned > max) {
+            let expected = format!("at least {pinned}, the number of models with pin = true, or 0");
+            return Err(wrong("models_loaded_max", raw.models_loaded_max, expected));
+        }
         Ok(Self {
             core_milliwatts,
             admin_listen: raw.admin_listen,
@@ -242,13 +277,19 @@ impl TryFrom<Raw> for Config {
             vram_lease: raw.vram_lease,
             slots_on_disk_bytes: raw.slots_on_disk_mib.saturating_mul(1 << 20),
             engine_program: raw.engine_program,
+            lifecycle,
+            tier: raw.tier,
             models,
         })
     }
 }
 
 impl ModelConfig {
-    fn new(raw: &RawModel, tier: TierName, key: &dyn Fn(&str) -> String) -> Result<Self, SettingsError> {
+    /// Checks an entry; `key` makes the name of a field in an error.
+    ///
+    /// # Errors
+    /// [`SettingsError`] with the first field that cannot be used.
+    pub fn new(raw: &RawModel, tier: TierName, key: &dyn Fn(&str) -> String) -> Result<Self, SettingsError> {
         let name = ModelName::new(&raw.name).map_err(|e| wrong(key("name"), &raw.name, e.expected))?;
         let file = ModelFile::new(&raw.file).ok_or_else(|| {
             wrong(key("file"), &raw.file, "a path like `folder/model.gguf` inside models_dir, without `..`")
@@ -275,7 +316,10 @@ impl ModelConfig {
             generate: raw.generate,
             embed: raw.embed,
             translate: raw.translate,
-            preload: raw.preload,
+            preload: raw.preload || raw.pin,
+            pinned: raw.pin,
+            installed: false,
+            entry: raw.clone(),
             keep_alive: (raw.keep_alive_s > 0).then(|| Duration::from_secs(raw.keep_alive_s)),
             temperature: raw.temperature,
             tier: match tier {

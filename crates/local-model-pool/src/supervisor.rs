@@ -1,18 +1,12 @@
-//! Keeps one model's engine process running: starts it, watches it, starts it again.
+//! One life of a model's engine: memory, process, and everything it says until it is gone.
 //!
 //! ```text
-//!            wake                     ready
-//!   cold ──────────► loading ───────────────────► warm
-//!    ▲                 │ ▲                         │ │
-//!    │         failed, │ │ after a delay      died │ │ idle for keep_alive
-//!    │        too slow ▼ │                         │ │
-//!    │                 down ◄──────────────────────┘ │
-//!    └───────────────────────────────────────────────┘
+//! file checked ─► memory leased ─► process ─► loading ─► ready ─► … ─► asked to end, failed, or memory lost ─► gone
 //! ```
 //!
-//! The delay doubles with each failure up to a bound, with jitter, and starts over once the engine has lived for a minute. An
-//! engine is ended by closing its standard input, and killed if it does not heed that. Ending the process is also what gives
-//! its memory back, so the lease is released after that and not before.
+//! An engine is ended by closing its standard input, and killed if it does not heed that. Ending the process is also what gives
+//! its memory back, so the lease is released after that, and only then is the life over: whoever hears of it can use the room.
+//! Whether and when there is a next life is not decided here but by [`domain::lifecycle`].
 
 mod backoff;
 mod child;
@@ -21,48 +15,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use domain::id::ModelName;
+use domain::lifecycle::Run;
 use domain::units::Bytes;
 
 use crate::engine::Abilities;
 use crate::estimate::{self, Shape};
 use crate::gguf::Header;
 use crate::host::context_length;
-use crate::lease::{Held, Leases};
-use crate::metrics::ModelMetrics;
-use crate::protocol::{Event, Ready};
+use crate::lease::{Held, Leases, NoLease};
+use crate::protocol::{Event, Finished, Ready};
 use crate::settings::ModelConfig;
-use backoff::Backoff;
+pub use backoff::Backoff;
 pub use child::Launch;
 use child::{Child, Exit};
 
-/// An engine that lived this long was healthy: its next failure is treated as its first.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-/// Between telling everybody that an idle model is cold and ending its engine, so that requests under way still arrive.
-const NOTICE: Duration = Duration::from_secs(1);
 /// How long an engine may take to end once asked.
 const END_GRACE: Duration = Duration::from_secs(5);
-
-/// Where a model is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// Not loaded; a request loads it.
-    Cold,
-    /// Being loaded.
-    Loading,
-    /// Answers on its own subject.
-    Warm(Ready),
-    /// Does not answer; tried again by itself.
-    Down {
-        /// Why.
-        reason: String,
-        /// When it is tried again.
-        retry_at: Instant,
-    },
-}
 
 /// What is known of a model without loading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,198 +50,137 @@ pub struct Description {
     pub abilities: Abilities,
 }
 
-/// State and description, as others see them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// Where the model is.
-    pub state: State,
-    /// What is known of it; `None` until its file was readable once.
-    pub description: Option<Description>,
+/// What a life told.
+#[derive(Debug)]
+pub struct Told {
+    /// Whose.
+    pub model: ModelName,
+    /// Which.
+    pub run: Run,
+    /// What.
+    pub what: What,
 }
 
-/// A supervised model, for those who need it.
+/// What can be told of a life, in about this order.
+#[derive(Debug)]
+pub enum What {
+    /// Its file is sound.
+    Described(Description),
+    /// There is no memory for it; nothing was started.
+    NoRoom(NoLease),
+    /// How far the load is, percent.
+    Loading(u32),
+    /// It answers, and how long that took.
+    Ready(Ready, Duration),
+    /// Requests it computes, and that wait for a slot.
+    Occupancy(u32, u32),
+    /// It has begun with this request.
+    Taken(String),
+    /// It will not begin with this request.
+    Refused(String),
+    /// A request ended.
+    Finished(Finished),
+    /// Its memory was taken away, in words.
+    MemoryLost(String),
+    /// Process and lease are gone.
+    Gone {
+        /// Why, in words.
+        reason: String,
+        /// How long it has answered.
+        answered: Duration,
+    },
+}
+
+/// What every life needs.
 #[derive(Debug, Clone)]
-pub struct Model {
-    /// Its configuration.
+pub struct Engines {
+    /// The folder of the models.
+    pub models_dir: PathBuf,
+    /// How engines are started.
+    pub launch: Launch,
+    /// How long a model may take to load.
+    pub load_timeout: Duration,
+    /// The way to memory.
+    pub leases: Leases,
+    /// Where lives tell.
+    pub told: mpsc::Sender<Told>,
+}
+
+/// One life.
+pub struct Life {
+    /// What every life needs.
+    pub engines: Engines,
+    /// The model.
     pub config: Arc<ModelConfig>,
-    /// Its status, now and as it changes.
-    pub status: watch::Receiver<Status>,
-    wake: Arc<Notify>,
+    /// The number of this life.
+    pub run: Run,
 }
 
-impl Model {
-    /// Loads the model if it is cold.
-    pub fn wake(&self) {
-        self.wake.notify_one();
-    }
-}
-
-/// What a supervisor needs.
-pub struct Supervisor {
-    config: Arc<ModelConfig>,
-    models_dir: PathBuf,
-    launch: Launch,
-    load_timeout: Duration,
-    leases: Leases,
-    metrics: ModelMetrics,
-    backoff: Backoff,
-    status: watch::Sender<Status>,
-    wake: Arc<Notify>,
-}
-
-/// How a session with an engine ended.
-enum End {
-    /// The pool ends.
-    Stopped,
-    /// Nobody needed the model.
-    Idle,
-    /// It failed, after having been warm for so long.
-    Failed(String, Duration),
-}
-
-impl Supervisor {
-    /// A supervisor, and the handle for everybody else. `restart_delay_max` bounds the wait between tries.
-    #[must_use]
-    pub fn new(
-        config: ModelConfig,
-        models_dir: PathBuf,
-        launch: Launch,
-        (load_timeout, restart_delay_max): (Duration, Duration),
-        leases: Leases,
-        metrics: ModelMetrics,
-    ) -> (Self, Model) {
-        let config = Arc::new(config);
-        let state = if config.preload { State::Loading } else { State::Cold };
-        let (sender, status) = watch::channel(Status { state, description: None });
-        let wake = Arc::new(Notify::new());
-        let model = Model { config: Arc::clone(&config), status, wake: Arc::clone(&wake) };
-        let backoff = Backoff::new(restart_delay_max);
-        let supervisor =
-            Self { config, models_dir, launch, load_timeout, leases, metrics, backoff, status: sender, wake };
-        (supervisor, model)
-    }
-
-    /// Works until `stop` fires.
-    pub async fn run(mut self, stop: CancellationToken) {
-        if !self.config.preload {
-            // For the registration: what the model could do.
-            if let Ok((_, description)) = describe(&self.config, &self.models_dir).await {
-                self.status.send_modify(|status| status.description = Some(description));
-            }
-            if !self.wait_for_need(&stop).await {
-                return;
-            }
-        }
-        while !stop.is_cancelled() {
-            match self.session(&stop).await {
-                End::Stopped => break,
-                End::Idle => {
-                    self.set(State::Cold);
-                    if !self.wait_for_need(&stop).await {
-                        break;
-                    }
-                }
-                End::Failed(reason, lived) => {
-                    if lived >= HEALTHY_AFTER {
-                        self.backoff.reset();
-                    }
-                    let delay = self.backoff.next();
-                    tracing::error!(model = %self.config.name, reason, delay_ms = delay.as_millis(), "model is down");
-                    self.metrics.failure();
-                    let retry_at = Instant::now() + delay;
-                    self.set(State::Down { reason, retry_at });
-                    if stop.run_until_cancelled(tokio::time::sleep_until(retry_at)).await.is_none() {
-                        break;
-                    }
-                }
-            }
-        }
-        let reason = "the pool ends".to_owned();
-        self.set(State::Down { reason, retry_at: Instant::now() });
-    }
-
-    fn set(&self, state: State) {
-        self.metrics.state(&state);
-        self.status.send_modify(|status| status.state = state);
-    }
-
-    /// Waits until somebody needs the cold model. `false` = the pool ends instead.
-    async fn wait_for_need(&self, stop: &CancellationToken) -> bool {
-        stop.run_until_cancelled(self.wake.notified()).await.is_some()
-    }
-
-    /// One life of an engine.
-    async fn session(&self, stop: &CancellationToken) -> End {
-        self.set(State::Loading);
-        let (path, description) = match describe(&self.config, &self.models_dir).await {
-            Ok(described) => described,
-            Err(reason) => return End::Failed(reason, Duration::ZERO),
+impl Life {
+    /// Lives until `end` fires or the engine fails.
+    pub async fn run(self, end: CancellationToken) {
+        let what = match self.live(&end).await {
+            Ok((reason, answered)) => What::Gone { reason, answered },
+            Err(what) => what,
         };
-        self.status.send_modify(|status| status.description = Some(description));
-        self.metrics.estimate(description.memory);
+        self.tell(what).await;
+    }
+
+    async fn tell(&self, what: What) {
+        let told = Told { model: self.config.name.clone(), run: self.run, what };
+        // nobody listens once the pool ends
+        let _ended = self.engines.told.send(told).await;
+    }
+
+    async fn live(&self, end: &CancellationToken) -> Result<(String, Duration), What> {
+        let failed = |reason| What::Gone { reason, answered: Duration::ZERO };
+        let (path, description) = describe(&self.config, &self.engines.models_dir).await.map_err(failed)?;
+        self.tell(What::Described(description)).await;
         tracing::info!(model = %self.config.name, file = %path.display(), memory = %description.memory, "loading");
-        let lease = match self.leases.acquire(&self.config, description.memory).await {
-            Ok(lease) => lease,
-            Err(reason) => return End::Failed(reason, Duration::ZERO),
-        };
-        let end = match Child::start(&self.launch, &self.config.name) {
+        let lease = self.engines.leases.acquire(&self.config, description.memory).await;
+        let lease = lease.map_err(What::NoRoom)?;
+        let ended = match Child::start(&self.engines.launch, &self.config) {
             Ok(mut child) => {
                 child.id().inspect(|process| lease.used_by(*process));
-                let end = self.watch(&mut child, &lease, stop).await;
+                let ended = self.watch(&mut child, &lease, end).await;
                 child.end(END_GRACE).await;
-                end
+                ended
             }
-            Err(error) => End::Failed(format!("the engine cannot be started: {error}"), Duration::ZERO),
+            Err(error) => (format!("the engine cannot be started: {error}"), Duration::ZERO),
         };
-        self.metrics.gone();
         lease.release().await;
-        end
+        Ok(ended)
     }
 
-    /// Follows an engine until it ends or has to.
-    async fn watch(&self, child: &mut Child, lease: &Held, stop: &CancellationToken) -> End {
+    /// Follows an engine until it ends or has to: why, and how long it has answered.
+    async fn watch(&self, child: &mut Child, lease: &Held, end: &CancellationToken) -> (String, Duration) {
         let started = Instant::now();
-        let load_limit = started + self.load_timeout;
-        let mut warm_since: Option<Instant> = None;
-        let mut idle_since: Option<Instant> = None;
+        let load_limit = started + self.engines.load_timeout;
+        let mut ready_since: Option<Instant> = None;
         let mut said: Option<String> = None;
-        let mut lost = std::pin::pin!(lease.keep());
+        let mut lost = false;
+        let mut keep = std::pin::pin!(lease.keep());
         loop {
-            let lived = warm_since.map_or(Duration::ZERO, |since| since.elapsed());
-            let idle_limit =
-                self.config.keep_alive.and_then(|allowed| idle_since.map(|since| since + allowed));
+            let answered = ready_since.map_or(Duration::ZERO, |since| since.elapsed());
             tokio::select! {
-                () = stop.cancelled() => return End::Stopped,
-                () = tokio::time::sleep_until(load_limit), if warm_since.is_none() => {
-                    return End::Failed(format!("not ready within {:?}", self.load_timeout), lived);
+                () = end.cancelled() => return ("ended as asked".to_owned(), answered),
+                () = tokio::time::sleep_until(load_limit), if ready_since.is_none() => {
+                    return (format!("not ready within {:?}", self.engines.load_timeout), answered);
                 }
-                () = sleep_until(idle_limit), if idle_limit.is_some() => {
-                    self.set(State::Cold);
-                    if stop.run_until_cancelled(tokio::time::sleep(NOTICE)).await.is_none() {
-                        return End::Stopped;
-                    }
-                    return End::Idle;
+                reason = &mut keep, if !lost => {
+                    lost = true;
+                    self.tell(What::MemoryLost(reason)).await;
                 }
-                reason = &mut lost => return End::Failed(reason, lived),
                 event = child.event() => match event {
-                    Ok(Event::Ready(ready)) => {
-                        warm_since = Some(Instant::now());
-                        idle_since = warm_since;
-                        self.metrics.ready(&ready, started.elapsed());
-                        tracing::info!(
-                            model = %self.config.name, slots = ready.slots, context = ready.context_length,
-                            load_ms = ready.load_ms, resident = %Bytes::new(ready.resident_bytes), "model is warm"
-                        );
-                        self.set(State::Warm(ready));
-                    }
-                    Ok(Event::Occupancy { busy, waiting }) => {
-                        idle_since = (busy == 0 && waiting == 0).then(Instant::now);
-                        self.metrics.occupancy(busy, waiting);
-                    }
-                    Ok(Event::Finished(finished)) => self.metrics.finished(&finished),
                     Ok(Event::Failed { reason }) => said = Some(reason),
+                    Ok(event) => {
+                        if matches!(event, Event::Ready(_)) {
+                            ready_since = Some(Instant::now());
+                        }
+                        self.tell(what(event, started)).await;
+                    }
                     Err(Exit(how)) => {
-                        return End::Failed(said.unwrap_or_else(|| format!("the engine ended: {how}")), lived);
+                        return (said.unwrap_or_else(|| format!("the engine ended: {how}")), answered);
                     }
                 }
             }
@@ -276,15 +188,20 @@ impl Supervisor {
     }
 }
 
-async fn sleep_until(limit: Option<Instant>) {
-    match limit {
-        Some(limit) => tokio::time::sleep_until(limit).await,
-        None => std::future::pending().await,
+fn what(event: Event, started: Instant) -> What {
+    match event {
+        Event::Loading { percent } => What::Loading(percent.min(99)),
+        Event::Ready(ready) => What::Ready(ready, started.elapsed()),
+        Event::Occupancy { busy, waiting } => What::Occupancy(busy, waiting),
+        Event::Taken { request_id } => What::Taken(request_id),
+        Event::Refused { request_id } => What::Refused(request_id),
+        Event::Finished(finished) => What::Finished(finished),
+        Event::Failed { reason } => What::Gone { reason, answered: Duration::ZERO },
     }
 }
 
 /// Finds and checks a model's file, and says what it will take. The error is in words for the registration.
-async fn describe(model: &Arc<ModelConfig>, folder: &Path) -> Result<(PathBuf, Description), String> {
+pub async fn describe(model: &Arc<ModelConfig>, folder: &Path) -> Result<(PathBuf, Description), String> {
     let (model, folder) = (Arc::clone(model), folder.to_owned());
     let described = tokio::task::spawn_blocking(move || {
         let path = model.file.resolve(&folder).map_err(|error| error.to_string())?;

@@ -19,7 +19,7 @@ use prost::Message as _;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use wire::subject::{Cancel, Execute, LeaseCall, REGISTRATION_KEYS, Subject, service};
+use wire::subject::{Cancel, Execute, LeaseCall, ModelCall, Subject, service};
 use wire::v1::lease_reply;
 use wire::v1::lease_request::Action;
 use wire::v1::reply_frame::Kind;
@@ -79,13 +79,10 @@ impl Fixture {
 
     /// The deployments that are registered now.
     async fn deployments(&self) -> Vec<v1::Deployment> {
-        let control = self.bus.control().await.unwrap();
-        let stop = CancellationToken::new();
-        let mut changes = control.watch(&self.bus, REGISTRATION_KEYS.to_owned(), stop.clone());
-        let first = tokio::time::timeout(Duration::from_secs(1), changes.recv()).await;
-        stop.cancel();
-        let value = first.ok().flatten().and_then(|change| change.value);
-        value.map_or_else(Vec::new, |value| v1::Registration::decode(value).unwrap().deployments)
+        let Ok(control) = self.bus.control().await else { return vec![] };
+        let entries = control.entries(|key| key.split('.').nth(1) == Some("reg")).await.unwrap_or_default();
+        let registration = |(_, value): (String, _)| v1::Registration::decode(value).unwrap().deployments;
+        entries.into_iter().flat_map(registration).collect()
     }
 
     /// Waits until a model's registration satisfies `is`.
@@ -120,6 +117,26 @@ impl Fixture {
 
     async fn ask(&self, deployment: &v1::Deployment, id: &str, question: &str) -> Answer {
         read(&mut self.open(deployment, id, generate(id, question)).await).await
+    }
+
+    /// Has the pool do something with a model, or only tell.
+    async fn order(&self, action: v1::ModelAction, model: &str) -> v1::ModelReply {
+        let request = v1::ModelRequest {
+            action: action.into(),
+            model: model.to_owned(),
+            ..v1::ModelRequest::default()
+        };
+        self.bus.call(&ModelCall(self.bus.machine().clone()), &request).await.unwrap()
+    }
+
+    async fn status(&self, model: &str) -> v1::ModelStatus {
+        self.order(v1::ModelAction::Unspecified, model).await.models.remove(0)
+    }
+
+    async fn until_status(&self, model: &str, is: impl Fn(&v1::ModelStatus) -> bool) -> v1::ModelStatus {
+        let found =
+            wait::until("a status", PATIENCE, async || Some(self.status(model).await).filter(|s| is(s)));
+        found.await.unwrap_or_else(|error| panic!("{error:#}\n{}", self.pool.stderr()))
     }
 
     /// Process ids of the pool's engines.
@@ -509,4 +526,236 @@ async fn a_model_waits_for_its_memory_and_gives_it_back() {
     assert!(bytes[0] > 2_000_000 && bytes[0] < 200_000_000, "{bytes:?}");
     assert!(named, "no renewal named the engine's process {engines:?}");
     assert!(released, "the lease was kept");
+}
+
+/// Two models of one file, of which one is loaded at once.
+const TWO: &str = r#"
+    models_loaded_max = 1
+    wait_max_s = 5
+    return_after_s = 1
+    [[local-model-pool.models]]
+    name = "a"
+    file = "demo.gguf"
+    slots = 2
+    [[local-model-pool.models]]
+    name = "b"
+    file = "demo.gguf"
+    slots = 2
+    preload = false
+"#;
+
+fn deployment_of(model: &str) -> v1::Deployment {
+    v1::Deployment {
+        id: format!("mainpc/llama.cpp/{model}"),
+        executor: "pool".to_owned(),
+        ..v1::Deployment::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_that_do_not_fit_together_take_turns_and_no_request_is_lost() {
+    let mut fixture = Fixture::start(TWO).await;
+    fixture.until_state("a", DeploymentState::Warm).await;
+    fixture.until_state("b", DeploymentState::Cold).await;
+    // A B A B …, all through the pool as by callers who have not heard yet.
+    let (a, b) = (deployment_of("a"), deployment_of("b"));
+    let fixture = &fixture;
+    let asks = (0..12).map(|number| {
+        let deployment = if number % 2 == 0 { a.clone() } else { b.clone() };
+        async move { fixture.ask(&deployment, &format!("r{number}"), "What is 2+2?").await }
+    });
+    let answers = futures::future::join_all(asks).await;
+    for answer in &answers {
+        assert!(answer.text.contains('4'), "{answer:?}");
+    }
+    assert!(fixture.engines().len() <= 1, "two engines at once");
+    let (loads_a, loads_b) = (fixture.status("a").await.loads, fixture.status("b").await.loads);
+    // In the order of arrival it would have been six each.
+    assert!(loads_a + loads_b <= 4, "{loads_a} and {loads_b} loads for two models");
+    // The one that was preloaded comes back when the other has been idle for a while.
+    fixture.until_status("a", |status| status.phase() == v1::ModelPhase::Warm).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_over_the_bus_load_unload_pin_and_tell() {
+    let mut fixture = Fixture::start(TWO).await;
+    fixture.until_state("a", DeploymentState::Warm).await;
+    let all = fixture.order(v1::ModelAction::Unspecified, "").await;
+    assert_eq!(all.models.iter().map(|status| status.model.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(all.machine, "mainpc");
+
+    fixture.order(v1::ModelAction::Pin, "b").await;
+    let pinned = fixture.until_status("b", |status| status.phase() == v1::ModelPhase::Warm).await;
+    assert!(pinned.pinned && pinned.loads == 1 && pinned.load_estimate_ms > 0, "{pinned:?}");
+    assert_eq!(fixture.status("a").await.phase(), v1::ModelPhase::Cold);
+    // What is pinned does not go, and whoever wants the other hears so.
+    let refused = fixture.ask(&deployment_of("a"), "r1", "Hello").await.error.unwrap();
+    assert!(refused.code() == v1::ErrorCode::Unavailable && refused.retryable, "{refused:?}");
+
+    fixture.order(v1::ModelAction::Unpin, "b").await;
+    fixture.order(v1::ModelAction::Unload, "b").await;
+    fixture.until_status("b", |status| status.phase() == v1::ModelPhase::Cold).await;
+    fixture.order(v1::ModelAction::Load, "a").await;
+    fixture.until_status("a", |status| status.phase() == v1::ModelPhase::Warm).await;
+
+    let unknown = fixture.order(v1::ModelAction::Load, "none").await.error.unwrap();
+    assert_eq!((unknown.code(), unknown.field.as_str()), (v1::ErrorCode::NotFound, "model"));
+    let nameless = fixture.order(v1::ModelAction::Load, "").await.error.unwrap();
+    assert_eq!(nameless.code(), v1::ErrorCode::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pinned_and_how_long_loads_take_is_remembered_over_a_restart() {
+    let mut fixture = Fixture::start(TWO).await;
+    fixture.until_state("a", DeploymentState::Warm).await;
+    fixture.order(v1::ModelAction::Pin, "b").await;
+    let learnt = fixture.until_status("b", |status| status.phase() == v1::ModelPhase::Warm).await;
+    fixture.pool.stop(PATIENCE).await.unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_local-model-pool"));
+    let file = fixture.folder.path().join("hybrid.toml");
+    fixture.pool = Child::spawn("local-model-pool", command.arg("--config").arg(&file)).unwrap();
+    fixture.until("b", |deployment| deployment.state() == DeploymentState::Warm).await;
+    let again = fixture.status("b").await;
+    assert!(again.pinned, "{again:?}");
+    assert!(learnt.load_estimate_ms > 0 && again.load_estimate_ms > 0, "{learnt:?} {again:?}");
+}
+
+/// Models whose engines take a while before they begin to load.
+fn slow(fixture_models: &str) -> (String, impl FnOnce(&Path) + use<>) {
+    let engine = env!("CARGO_BIN_EXE_local-model-pool").to_owned();
+    let prepare = move |folder: &Path| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let script = folder.join("slow-engine.sh");
+        std::fs::write(&script, format!("#!/bin/sh\nsleep 2\nexec {engine} \"$@\"\n")).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    (fixture_models.to_owned(), prepare)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_killed_while_it_loads_gives_its_callers_a_reason_and_its_lease_back_and_is_loaded_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("slow-engine.sh");
+    let (models, prepare) = slow(&format!(
+        "engine_program = \"{}\"\n{ONE}\npreload = false\n[[local-model-pool.models]]\nname = \"other\"\nfile = \"demo.gguf\"",
+        script.display()
+    ));
+    prepare(folder.path());
+    let mut fixture = Fixture::start(&models).await;
+    let (asked, mut asks) = tokio::sync::mpsc::channel(256);
+    let mut playing = tokio::task::JoinSet::new();
+    playing.spawn(play_vram_optimizer(fixture.bus.clone(), asked));
+    let other = fixture.until_state("other", DeploymentState::Warm).await;
+    let cold = fixture.until_state("demo", DeploymentState::Cold).await;
+    let before = fixture.engines();
+
+    let mut stream = fixture.open(&cold, "r1", generate("r1", "What is 2+2?")).await;
+    let found = wait::until("the engine", PATIENCE, async || {
+        fixture.engines().into_iter().find(|engine| !before.contains(engine))
+    });
+    let engine = found.await.unwrap();
+    let loading = fixture.until_status("demo", |status| status.phase() == v1::ModelPhase::Loading).await;
+    assert!(loading.load_remaining_ms > 0 && loading.waiting == 1, "{loading:?}");
+    kill(engine);
+    let error = read(&mut stream).await.error.unwrap();
+    assert!(error.code() == v1::ErrorCode::Unavailable && error.retryable, "{error:?}");
+    assert!(error.retry_after_ms > 0, "{error:?}");
+    // The others live on, and it comes back by itself.
+    assert!(fixture.ask(&other, "r2", "What is 2+2?").await.text.contains('4'));
+    let again = fixture.until_state("demo", DeploymentState::Warm).await;
+    assert!(fixture.ask(&again, "r3", "What is 2+2?").await.text.contains('4'));
+    let mut released = 0;
+    while let Ok(action) = asks.try_recv() {
+        released += usize::from(matches!(action, Action::Release(_)));
+    }
+    assert!(released >= 1, "the dead engine's lease was kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_told_while_a_model_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("slow-engine.sh");
+    let (models, prepare) =
+        slow(&format!("engine_program = \"{}\"\n{ONE}\npreload = false", script.display()));
+    prepare(folder.path());
+    let mut fixture = Fixture::start(&models).await;
+    let cold = fixture.until_state("demo", DeploymentState::Cold).await;
+    assert!(cold.load_estimate_ms > 0, "{cold:?}");
+    let mut stream = fixture.open(&cold, "r1", generate("r1", "What is 2+2?")).await;
+    let mut seen = vec![];
+    while let Some(kind) = stream.next(PATIENCE).await.unwrap().kind {
+        match kind {
+            Kind::Heartbeat(beat) if beat.phase == "loading" => seen.push(beat.progress_percent),
+            Kind::End(_) => break,
+            Kind::Error(error) => panic!("{error:?}"),
+            _ => {}
+        }
+    }
+    assert!(seen.len() >= 2 && seen.is_sorted() && seen.last().unwrap() > &0, "{seen:?}");
+    // What it took is what the next one will take.
+    let warm = fixture.status("demo").await;
+    assert!(warm.load_estimate_ms >= 2_000, "{warm:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_between_the_doorman_and_the_engine_is_not_lost() {
+    let mut fixture = Fixture::start(ONE).await;
+    fixture.until_state("demo", DeploymentState::Warm).await;
+    // Through the pool, as by a caller who takes the model for cold, and cancelled at once.
+    for number in 0..20 {
+        let id = format!("r{number}");
+        let mut stream = fixture.open(&deployment_of("demo"), &id, endless(&id)).await;
+        fixture.bus.publish(&Cancel(RequestId::new(id.as_str()).unwrap()), &()).await.unwrap();
+        let answer = read(&mut stream).await;
+        match (answer.end, answer.error) {
+            (Some(end), None) => assert_eq!(end.finish_reason(), FinishReason::Cancelled, "request {number}"),
+            (None, Some(error)) => assert_eq!(error.code(), v1::ErrorCode::Cancelled, "request {number}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_installed_beside_the_others_and_outlives_a_restart() {
+    let mut fixture = Fixture::start(ONE).await;
+    fixture.until_state("demo", DeploymentState::Warm).await;
+    std::fs::copy(demo(), fixture.folder.path().join("new.gguf")).unwrap();
+    let install = |sha256: &str| v1::ModelRequest {
+        action: v1::ModelAction::Install.into(),
+        model: "demo/2".to_owned(),
+        install: Some(v1::InstallModel {
+            file: "new.gguf".to_owned(),
+            sha256: sha256.to_owned(),
+            like: "demo".to_owned(),
+        }),
+    };
+    let call = ModelCall(fixture.bus.machine().clone());
+    let wrong = fixture.bus.call(&call, &install("00")).await.unwrap().error.unwrap();
+    assert_eq!(wrong.field, "install.sha256", "{wrong:?}");
+    let found = wrong.message.split("has ").last().unwrap().to_owned();
+    let installed = fixture.bus.call(&call, &install(&found)).await.unwrap();
+    assert_eq!(installed.error, None);
+    assert!(installed.models[0].installed, "{installed:?}");
+    let twice = fixture.bus.call(&call, &install(&found)).await.unwrap().error.unwrap();
+    assert_eq!(twice.field, "model", "{twice:?}");
+
+    let cold = fixture.until_state("demo/2", DeploymentState::Cold).await;
+    let answer = fixture.ask(&cold, "r1", "What is 2+2?").await;
+    assert!(answer.text.contains('4'), "{answer:?}");
+    assert_eq!(fixture.engines().len(), 2);
+
+    fixture.pool.stop(PATIENCE).await.unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_local-model-pool"));
+    let file = fixture.folder.path().join("hybrid.toml");
+    fixture.pool = Child::spawn("local-model-pool", command.arg("--config").arg(&file)).unwrap();
+    fixture.until_state("demo/2", DeploymentState::Cold).await;
+    let kept = fixture.order(v1::ModelAction::Remove, "demo").await.error.unwrap();
+    assert_eq!(kept.code(), v1::ErrorCode::InvalidArgument, "{kept:?}");
+    let removed = fixture.order(v1::ModelAction::Remove, "demo/2").await;
+    assert_eq!(removed.error, None);
+    wait::until("the registration without it", PATIENCE, async || {
+        fixture.deployments().await.iter().all(|deployment| deployment.model != "demo/2").then_some(())
+    })
+    .await
+    .unwrap();
 }

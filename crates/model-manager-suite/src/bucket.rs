@@ -8,7 +8,10 @@ use prost::Message;
 use service_runtime::Component;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use wire::{subject::snapshot_key, v1};
+use wire::{
+    subject::{alias_key, snapshot_key},
+    v1,
+};
 
 use crate::{keeper::flag_prefix, metrics::Metrics, view::Views};
 
@@ -19,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(crate) struct Stored {
     /// Revision of the snapshot; 0 = there is none.
     pub(crate) revision: u64,
-    /// Registrations of all machines and flags of this one.
+    /// Registrations of all machines, flags and switched aliases of this one.
     pub(crate) entries: Vec<(String, Bytes)>,
 }
 
@@ -44,7 +47,9 @@ pub(crate) async fn read(bus: &Bus, control: &Control, stop: &CancellationToken)
 
 async fn read_once(bus: &Bus, control: &Control) -> Result<Stored, bus::control::ControlError> {
     let flags = flag_prefix(bus);
-    let wanted = |key: &str| key.starts_with(&flags) || key.split('.').nth(1) == Some("reg");
+    let aliases = alias_key(bus.machine());
+    let wanted =
+        |key: &str| key.starts_with(&flags) || key == aliases || key.split('.').nth(1) == Some("reg");
     let entries = control.entries(wanted).await?;
     let snapshot = control.get(&snapshot_key(bus.machine())).await?;
     let revision = snapshot.map_or(0, |bytes| {

@@ -3,8 +3,6 @@
 //! Calls are taken one after the other, and an answer comes only when the snapshot that shows the change is written, so that
 //! whoever asks next is answered by it.
 
-use std::time::Duration;
-
 use bus::{Bus, Incoming, control::Control};
 use domain::{
     fault::{Code, Fault, Origin},
@@ -19,11 +17,9 @@ use wire::{subject::flag_key, v1};
 
 use crate::{
     registry::{FLAGS_MAX, check_flag},
-    view::{View, Views},
+    view::{Views, in_force},
 };
 
-/// How long an answer waits for the snapshot.
-const IN_FORCE_WITHIN: Duration = Duration::from_secs(3);
 /// Length of the name of whoever set a flag, characters.
 const UPDATED_BY_MAX: usize = 128;
 
@@ -105,7 +101,7 @@ impl Flags {
             by = flag.updated_by,
             "flag set"
         );
-        self.in_force(|view| view.flag(&flag.name) == Some(&flag)).await
+        in_force(&mut self.views, &mut self.written, |view| view.flag(&flag.name) == Some(&flag)).await
     }
 
     async fn remove(&mut self, name: FlagName) -> Result<(), Fault> {
@@ -116,27 +112,6 @@ impl Flags {
         let key = flag_key(self.bus.machine(), name.as_str());
         self.control.delete(&key).await.map_err(|error| Fault::internal(error.to_string()))?;
         tracing::info!(flag = %name, "flag removed");
-        self.in_force(|view| view.flag(name.as_str()).is_none()).await
-    }
-
-    /// Waits for the snapshot that shows the change, in the bucket.
-    async fn in_force(&mut self, shows: impl Fn(&View) -> bool) -> Result<(), Fault> {
-        let (views, written) = (&mut self.views, &mut self.written);
-        let waiting = async {
-            let revision = {
-                let view = views.wait_for(|view| view.as_ref().is_some_and(&shows)).await.ok()?;
-                view.as_ref().map(|view| view.wire.revision)?
-            };
-            written.wait_for(|written| *written >= revision).await.ok().map(drop)
-        };
-        match tokio::time::timeout(IN_FORCE_WITHIN, waiting).await {
-            Ok(Some(())) => Ok(()),
-            _ => Err(Fault::new(
-                Code::Timeout,
-                Origin::Internal,
-                true,
-                format!("the flag is kept, but no snapshot showed it within {IN_FORCE_WITHIN:?}"),
-            )),
-        }
+        in_force(&mut self.views, &mut self.written, |view| view.flag(name.as_str()).is_none()).await
     }
 }

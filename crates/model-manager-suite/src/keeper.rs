@@ -7,7 +7,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use bus::{Bus, Incoming, control::Change};
 use bytes::Bytes;
-use domain::id::FlagName;
+use domain::id::{FlagName, ModelName};
 use futures::{Stream, StreamExt};
 use prost::Message;
 use service_runtime::Clock;
@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use wire::{subject::flag_keys, v1};
+use wire::{
+    subject::{alias_key, flag_keys},
+    v1,
+};
 
 use crate::{
     catalog::Catalog,
@@ -39,6 +42,8 @@ pub(crate) struct Inputs<H> {
     pub(crate) registrations: mpsc::Receiver<Change>,
     /// Keys of this machine's flags.
     pub(crate) flags: mpsc::Receiver<Change>,
+    /// The key of this machine's switched aliases.
+    pub(crate) aliases: mpsc::Receiver<Change>,
     /// The owner's files, read again.
     pub(crate) catalogs: watch::Receiver<Arc<Catalog>>,
     /// How this machine's budgets stand.
@@ -65,6 +70,8 @@ impl Keeper {
         for (key, value) in entries {
             let event = if key.starts_with(flag_prefix(&self.bus).as_str()) {
                 self.flag(Change { key, value: Some(value) })
+            } else if key == alias_key(self.bus.machine()) {
+                self.aliases(Change { key, value: Some(value) })
             } else {
                 self.registration(Change { key, value: Some(value) })
             };
@@ -93,6 +100,7 @@ impl Keeper {
                 },
                 Some(change) = inputs.registrations.recv() => self.registration(change),
                 Some(change) = inputs.flags.recv() => self.flag(change),
+                Some(change) = inputs.aliases.recv() => self.aliases(change),
                 Ok(()) = inputs.catalogs.changed() => {
                     Some(Event::Catalog(Arc::clone(&inputs.catalogs.borrow_and_update())))
                 }
@@ -149,7 +157,7 @@ impl Keeper {
 
     fn publish(&mut self) {
         let wire = self.registry.snapshot(self.revision, self.clock.now_unix_ms());
-        match View::new(wire) {
+        match View::new(wire, self.registry.switched()) {
             Ok(view) => {
                 tracing::debug!(
                     revision = self.revision,
@@ -188,6 +196,23 @@ impl Keeper {
             Err(error) => {
                 self.metrics.refused("registration");
                 tracing::error!(key, %error, "registration not used");
+                None
+            }
+        }
+    }
+
+    fn aliases(&self, Change { key, value }: Change) -> Option<Event> {
+        let Some(value) = value else { return Some(Event::Aliases(v1::AliasBook::default())) };
+        let checked = |book: &v1::AliasBook| {
+            let names = book.overrides.iter().flat_map(|alias| alias.targets.iter().chain([&alias.name]));
+            book.overrides.iter().all(|alias| !alias.targets.is_empty())
+                && names.into_iter().all(|name| ModelName::new(name).is_ok())
+        };
+        match v1::AliasBook::decode(value) {
+            Ok(book) if checked(&book) => Some(Event::Aliases(book)),
+            _ => {
+                self.metrics.refused("aliases");
+                tracing::error!(key, "switched aliases not used: not the message that belongs there");
                 None
             }
         }

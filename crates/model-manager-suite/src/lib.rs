@@ -3,7 +3,7 @@
 //! ```text
 //! registrations (KV) ─┐
 //! heartbeats ─────────┤                               ┌─► routing snapshot (KV) ─► coordinators
-//! flags (KV) ─────────┼─► registry (pure) ─► view ────┼─► plan
+//! flags, aliases (KV)─┼─► registry (pure) ─► view ────┼─► plan
 //! agents, policies ───┘                               └─► metrics
 //!
 //! budget calls, usage events ─► book ─► bucket ─► answers
@@ -12,6 +12,7 @@
 //! Invariants: nothing here is on a request's way; a mistake in one registration or file never reaches the snapshot; the
 //! snapshot's revision grows, also across restarts. A machine has one manager, which writes that machine's keys only.
 
+mod aliases;
 mod bucket;
 mod budget;
 pub mod catalog;
@@ -35,11 +36,12 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use wire::subject::{self, REGISTRATION_KEYS, Subject, flag_keys};
+use wire::subject::{self, REGISTRATION_KEYS, Subject, alias_key, flag_keys};
 
 pub use settings::{Config, OutOfRange, Section, Settings};
 
 use crate::{
+    aliases::Aliases,
     budget::Budgets,
     catalog::Catalog,
     flags::Flags,
@@ -122,6 +124,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         heartbeats,
         registrations: control.watch(&bus, REGISTRATION_KEYS.to_owned(), stop.clone()),
         flags: control.watch(&bus, flag_keys(bus.machine()), stop.clone()),
+        aliases: control.watch(&bus, alias_key(bus.machine()), stop.clone()),
         catalogs,
         budgets: budgets_left,
     };
@@ -209,7 +212,7 @@ fn announce(process: &Process, bus: &Bus, control: &Control, health: service_run
     spawn(process, "readiness", Box::pin(watching));
 }
 
-/// Answers `plan` and flag calls.
+/// Answers `plan`, flag and alias calls.
 async fn serve(
     process: &Process,
     bus: &Bus,
@@ -221,14 +224,23 @@ async fn serve(
     let queue = Some(process.service());
     let plans = bus.subscribe(subject::Plan.name(bus.prefix()), queue).await?;
     let calls = bus.subscribe(subject::FlagCall.name(bus.prefix()), queue).await?;
+    let alias_calls = bus.subscribe(subject::AliasCall.name(bus.prefix()), queue).await?;
     spawn(process, "plan", Box::pin(plan::serve(bus.clone(), views.clone(), plans, stop.clone())));
     let flags = Flags {
         bus: bus.clone(),
         control: control.clone(),
         clock: process.clock.clone(),
         views: views.clone(),
+        written: written.clone(),
+    };
+    spawn(process, "flags", Box::pin(flags.serve(calls, stop.clone())));
+    let aliases = Aliases {
+        bus: bus.clone(),
+        control: control.clone(),
+        clock: process.clock.clone(),
+        views: views.clone(),
         written,
     };
-    spawn(process, "flags", Box::pin(flags.serve(calls, stop)));
+    spawn(process, "aliases", Box::pin(aliases.serve(alias_calls, stop)));
     Ok(())
 }

@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use domain::{
     id::FlagName,
-    routing::{Flag, Tier},
+    routing::{Alias, Flag, Tier},
 };
 use tokio::time::Instant;
 use wire::v1;
@@ -56,6 +56,8 @@ pub enum Event {
     FlagSet(v1::Flag),
     /// A flag was deleted.
     FlagRemoved(FlagName),
+    /// The aliases that are switched, all of them.
+    Aliases(v1::AliasBook),
     /// The owner's files were read again.
     Catalog(Arc<Catalog>),
     /// How the budgets of this machine stand.
@@ -118,6 +120,7 @@ pub struct Registry {
     /// By key of the registration.
     instances: BTreeMap<String, Instance>,
     flags: BTreeMap<String, v1::Flag>,
+    aliases: v1::AliasBook,
     catalog: Arc<Catalog>,
     budgets: Vec<v1::BudgetLeft>,
     /// Last own heartbeat.
@@ -133,6 +136,7 @@ impl Registry {
             patience,
             instances: BTreeMap::new(),
             flags: BTreeMap::new(),
+            aliases: v1::AliasBook::default(),
             catalog,
             budgets: Vec::new(),
             listened: now,
@@ -147,6 +151,11 @@ impl Registry {
             Event::Heartbeat(beat) => self.heard(beat, now),
             Event::FlagSet(flag) => self.flag_set(flag),
             Event::FlagRemoved(name) => self.flag_removed(&name),
+            Event::Aliases(book) => {
+                let routing = self.aliases != book;
+                self.aliases = book;
+                Changes { routing, ..Changes::default() }
+            }
             Event::Catalog(catalog) => {
                 let routing = self.catalog != catalog;
                 self.catalog = catalog;
@@ -304,7 +313,7 @@ impl Registry {
             revision,
             generated_unix_ms,
             deployments: merge::deployments(self.instances.values()),
-            aliases: aliases.iter().map(Into::into).collect(),
+            aliases: self.aliases_with(aliases),
             agents: agents.iter().map(Into::into).collect(),
             thresholds: Some(v1::Thresholds {
                 heavy_tokens: thresholds.heavy.get(),
@@ -319,6 +328,26 @@ impl Registry {
             policy: Some(policy.into()),
             budgets: self.budgets.clone(),
         }
+    }
+
+    /// The aliases of the policies, and over them those that were switched.
+    fn aliases_with(&self, policies: &[Alias]) -> Vec<v1::ModelAlias> {
+        let named = |alias: v1::ModelAlias| (alias.name.clone(), alias);
+        let mut aliases: BTreeMap<String, v1::ModelAlias> =
+            policies.iter().map(|alias| named(alias.into())).collect();
+        let switched = self.aliases.overrides.iter().map(|alias| v1::ModelAlias {
+            name: alias.name.clone(),
+            targets: alias.targets.clone(),
+            ..v1::ModelAlias::default()
+        });
+        aliases.extend(switched.map(named));
+        aliases.into_values().collect()
+    }
+
+    /// Names of the aliases that are switched.
+    #[must_use]
+    pub fn switched(&self) -> Vec<String> {
+        self.aliases.overrides.iter().map(|alias| alias.name.clone()).collect()
     }
 
     fn nodes(&self) -> Vec<v1::NodeStatus> {

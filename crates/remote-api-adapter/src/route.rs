@@ -224,6 +224,8 @@ impl Route {
             state_detail: String::new(),
             vram_bytes: 0,
             embedding_dimensions: deployment.embedding_dimensions,
+            load_estimate_ms: 0,
+            load_percent: 0,
         };
         let slots = Semaphore::new(slots as usize);
         Self {

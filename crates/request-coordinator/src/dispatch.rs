@@ -27,7 +27,11 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
-use wire::{subject::Cancel, v1, v1::execute_request::Method};
+use wire::{
+    subject::{Cancel, ModelCall},
+    v1,
+    v1::execute_request::Method,
+};
 
 use crate::{
     admission::Keys, ingress::http::audio::Room, live::LiveState, metrics::Metrics, snapshots::Snapshots,
@@ -191,6 +195,7 @@ impl Coordinator {
             }
         };
         self.metrics.decision(&decision);
+        self.wish(&decision).await;
         caller.tell(Event::Accepted(Arc::clone(&decision))).await?;
         if decision.dry_run {
             return self.dry_run(asked, &decision, caller).await;
@@ -244,6 +249,20 @@ impl Coordinator {
         if let Err(error) = self.ledger.record(event).await {
             self.metrics.ledger_failed();
             tracing::error!(%error, "usage event");
+        }
+    }
+
+    /// Tells the pools to load what would have been first, had it been warm. Nobody waits for it.
+    async fn wish(&self, decision: &Decision) {
+        for deployment in &decision.to_load {
+            let wish = v1::ModelRequest {
+                action: v1::ModelAction::Wish.into(),
+                model: deployment.model.to_string(),
+                install: None,
+            };
+            if let Err(error) = self.bus.publish(&ModelCall(deployment.machine.clone()), &wish).await {
+                tracing::warn!(%error, deployment = %deployment.id, "wish not sent");
+            }
         }
     }
 

@@ -39,7 +39,7 @@ pub mod service {
 }
 
 /// Bucket of the control plane; keys are made by [`registration_key`], [`snapshot_key`], [`flag_key`],
-/// [`budget_key`].
+/// [`alias_key`], [`budget_key`].
 pub const CONTROL_BUCKET: &str = "ctl";
 /// Object store for audio that is too large for a message (JetStream stream `OBJ_audio`, subjects `$O.audio.>`).
 pub const AUDIO_BUCKET: &str = "audio";
@@ -251,6 +251,14 @@ pub struct Heartbeat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseCall(pub NodeId);
 
+/// `<prefix>.v1.model.<machine>`, answered by that machine's local-model-pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelCall(pub NodeId);
+
+/// `<prefix>.v1.req.alias`, answered by model-manager-suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AliasCall;
+
 /// `<prefix>.v1.provider-job.<machine>.submit`, answered by the machine's remote-api-adapter, as the next four are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubmitProviderJob(pub NodeId);
@@ -313,6 +321,8 @@ bind! {
     BudgetCall => v1::BudgetRequest, v1::BudgetReply; |this, prefix| format!("{prefix}.v1.budget.{}", this.0);
     BudgetAlerts => v1::BudgetAlert; |_this, _prefix| format!("evt.v1.{}.budget-alert", service::MODEL_MANAGER_SUITE);
     LeaseCall => v1::LeaseRequest, v1::LeaseReply; |this, prefix| format!("{prefix}.v1.lease.gpu.{}", this.0);
+    ModelCall => v1::ModelRequest, v1::ModelReply; |this, prefix| format!("{prefix}.v1.model.{}", this.0);
+    AliasCall => v1::AliasRequest, v1::AliasReply; |_this, prefix| format!("{prefix}.v1.req.alias");
     SubmitProviderJob => v1::SubmitProviderJobRequest, v1::ProviderJobReply;
         |this, prefix| ProviderJobMethod::Submit.name(prefix, &this.0);
     GetProviderJob => v1::ProviderJobRequest, v1::ProviderJobReply;
@@ -396,6 +406,12 @@ pub fn flag_key(machine: &NodeId, flag: &str) -> String {
 #[must_use]
 pub fn flag_keys(machine: &NodeId) -> String {
     format!("{machine}.flag.>")
+}
+
+/// Key of the aliases of a machine that were switched, in [`CONTROL_BUCKET`].
+#[must_use]
+pub fn alias_key(machine: &NodeId) -> String {
+    format!("{machine}.alias.book")
 }
 
 /// Key of a machine's budgets in [`CONTROL_BUCKET`].

@@ -9,6 +9,7 @@ use super::{
     estimate::Estimator,
     order::{self, Order, gpu_occupied, step_aside},
     rules::{self, Seen},
+    warming,
     wish::Wish,
 };
 use crate::{
@@ -91,7 +92,10 @@ pub fn decide(facts: &Facts<'_>, snapshot: &Snapshot, live: &Live) -> Result<Dec
         return Err(nothing_left(facts, &rejected));
     }
     let mut candidates = order::sort(ranked);
+    let wanted = candidates.first().map(|first| Arc::clone(&first.deployment));
     route_around(facts, snapshot, &mut candidates, &mut placement.reasons);
+    placement.reasons.extend(warming::prefer_warm(&mut candidates));
+    let to_load = warming::passed_over(wanted, &candidates);
     Ok(Decision {
         class: placement.class,
         complexity: facts.complexity(),
@@ -102,6 +106,7 @@ pub fn decide(facts: &Facts<'_>, snapshot: &Snapshot, live: &Live) -> Result<Dec
         reasons: placement.reasons,
         candidates,
         rejected,
+        to_load,
         snapshot_revision: snapshot.revision,
         dry_run: facts.profile.dry_run || snapshot.flag_set_for(DRY_RUN_FLAG, facts.id),
     })

@@ -216,6 +216,8 @@ pub struct Decision {
     pub candidates: Vec<Candidate>,
     /// All the others.
     pub rejected: Vec<Rejection>,
+    /// Cold deployments that would have been first, and should be loaded for later requests.
+    pub to_load: Vec<Arc<Deployment>>,
     /// Of the snapshot.
     pub snapshot_revision: u64,
     /// Nobody is to be called: the request, or flag `dry-run`, says so.

@@ -12,6 +12,8 @@
 //! 50 to 200 ms for the local fast tier and 1 to 5 s for the API, S4 less than 50 ms of way on the LAN, S2 15 to 30 s to load
 //! 20 GB; rates of tokens are those of its 8B and 32B on a 3090 and of providers' common models.
 
+use std::time::Duration;
+
 use super::{Deployment, DeploymentState, Facts, Live, NodeLoad, Speed, Tier, Weights, Worth};
 use crate::{
     pricing::{Most, Price, TokenUsage},
@@ -139,6 +141,11 @@ impl<'a> Estimator<'a> {
         let whole_load = load_ms(deployment.vram);
         let (load_ms, eviction_ms) = match deployment.state {
             DeploymentState::Warm | DeploymentState::Down(_) => (0, 0),
+            // a pool that has loaded it before knows better
+            DeploymentState::Loading if !deployment.load.is_zero() => (millis(deployment.load), 0),
+            DeploymentState::Cold if !deployment.load.is_zero() => {
+                (millis(deployment.load), eviction_ms(deployment, node))
+            }
             DeploymentState::Loading => (whole_load / LOADING_PART, 0),
             DeploymentState::Cold => (whole_load, eviction_ms(deployment, node)),
         };
@@ -150,6 +157,10 @@ impl<'a> Estimator<'a> {
             tokens_ms,
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn load_ms(size: Bytes) -> u64 {

@@ -1,6 +1,6 @@
 //! What a decision knows of the world.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     Policy,
@@ -189,6 +189,8 @@ pub struct Deployment {
     pub vram: Bytes,
     /// Length of embedding vectors; 0 = does not embed.
     pub embedding_dimensions: u32,
+    /// Time until it answers while it is not warm; zero = unknown, or it is warm.
+    pub load: Duration,
 }
 
 /// A row of the agent matrix (R2).

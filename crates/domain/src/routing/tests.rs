@@ -42,6 +42,7 @@ fn deployment(id: &str, name: &str, tier: Tier, context: u64) -> Deployment {
         degraded: false,
         vram: Bytes::ZERO,
         embedding_dimensions: 0,
+        load: std::time::Duration::ZERO,
     }
 }
 
@@ -282,6 +283,35 @@ fn the_idler_of_two_equal_deployments_goes_first() {
 }
 
 /// One model in three regions: cheap input, cheap output, and dear.
+#[test]
+fn a_cold_model_is_served_where_it_is_warm_and_loaded_here_meanwhile() {
+    let with = |state: DeploymentState| {
+        let mut here = deployment("mainpc/llama.cpp/demo", "demo", Tier::LocalCpu, 4_096);
+        here.state = state;
+        let there = deployment("pc2/llama.cpp/demo", "demo", Tier::Fallback, 4_096);
+        let cloud = deployment("mainpc/openai/gpt-4", "gpt-4", Tier::RemoteApi, 128_000);
+        let decision = Ask::tokens(20).decide(&snapshot(vec![here, there, cloud]), &Live::default()).unwrap();
+        let first = decision.candidates[0].deployment.id.to_string();
+        (first, decision.to_load.iter().map(|deployment| deployment.id.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(with(DeploymentState::Warm), ("mainpc/llama.cpp/demo".to_owned(), vec![]));
+    let cold = with(DeploymentState::Cold);
+    assert_eq!(cold, ("pc2/llama.cpp/demo".to_owned(), vec!["mainpc/llama.cpp/demo".to_owned()]));
+    // nobody has to be asked for what is being loaded already
+    assert_eq!(with(DeploymentState::Loading), ("pc2/llama.cpp/demo".to_owned(), vec![]));
+}
+
+#[test]
+fn a_cold_model_is_not_replaced_by_another_one_or_by_the_cloud() {
+    let mut here = deployment("mainpc/llama.cpp/demo", "demo", Tier::LocalCpu, 4_096);
+    here.state = DeploymentState::Cold;
+    let other = deployment("pc2/llama.cpp/other", "other", Tier::Fallback, 4_096);
+    let cloud = deployment("mainpc/openai/demo", "demo", Tier::RemoteApi, 128_000);
+    let decision = Ask::tokens(20).decide(&snapshot(vec![here, other, cloud]), &Live::default()).unwrap();
+    assert_eq!(decision.candidates[0].deployment.id.as_str(), "mainpc/llama.cpp/demo");
+    assert!(decision.to_load.is_empty());
+}
+
 fn regions() -> Snapshot {
     let region = |name: &str, input, output| {
         let mut made =

@@ -134,6 +134,7 @@ impl EngineExecutor {
 
     fn report(
         &self,
+        request_id: String,
         operation: Operation,
         outcome: &Result<(v1::End, Option<Duration>), Fault>,
         total: Duration,
@@ -143,6 +144,7 @@ impl EngineExecutor {
             Err(fault) => (v1::TokenUsage::default(), None, fault.code.as_str()),
         };
         self.reports.send(Event::Finished(Finished {
+            request_id,
             operation,
             error: error.to_owned(),
             input_tokens: usage.input,
@@ -157,6 +159,8 @@ impl EngineExecutor {
 impl Executor for EngineExecutor {
     async fn execute(&self, attempt: Attempt, frames: Frames) -> Result<v1::End, Fault> {
         let started = Instant::now();
+        let request_id = attempt.request.envelope().id.to_string();
+        self.reports.send(Event::Taken { request_id: request_id.clone() });
         let streams = attempt.request.streams();
         let deployment = attempt.deployment;
         let (operation, outcome) = match attempt.request {
@@ -186,8 +190,12 @@ impl Executor for EngineExecutor {
                 (Operation::Embeddings, outcome.map(|end| (end, None)))
             }
         };
-        self.report(operation, &outcome, started.elapsed());
+        self.report(request_id, operation, &outcome, started.elapsed());
         outcome.map(|(end, _)| end)
+    }
+
+    fn refused(&self, request_id: &str) {
+        self.reports.send(Event::Refused { request_id: request_id.to_owned() });
     }
 }
 

@@ -1,44 +1,37 @@
-//! What the pool says of its models.
+//! What the pool says of its models to everybody who routes.
 
-use bus::{Announcement, Bus};
-use futures::stream::{SelectAll, StreamExt};
-use tokio_stream::wrappers::WatchStream;
+use std::sync::Arc;
+
+use bus::Announcement;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use domain::id::NodeId;
 use wire::v1;
 
 use super::EXECUTOR;
+use super::status::{Status, Statuses, milliseconds};
 use crate::host::PROVIDER;
 use crate::settings::ModelConfig;
-use crate::supervisor::{Model, State, Status};
 
-/// Turns statuses into the registration.
-pub(super) struct Registrar {
+/// Registers every change until stopped.
+pub(super) async fn run(
     machine: NodeId,
-    models: Vec<Model>,
-}
-
-impl Registrar {
-    pub(super) fn new(bus: &Bus, models: &[Model]) -> Self {
-        Self { machine: bus.machine().clone(), models: models.to_vec() }
-    }
-
-    /// Registers every change until stopped.
-    pub(super) async fn run(self, announcement: Announcement, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut changes = SelectAll::new();
-        for model in &self.models {
-            changes.push(WatchStream::new(model.status.clone()));
-        }
-        loop {
-            let deployment = |model: &Model| deployment(&self.machine, &model.config, &model.status.borrow());
-            announcement.set_deployments(self.models.iter().map(deployment).collect());
-            // The streams end with their supervisors, when the pool ends.
-            let changed = stop.run_until_cancelled(changes.next()).await;
-            if changed.flatten().is_none() {
-                stop.cancelled().await;
-                return Ok(());
-            }
+    mut statuses: watch::Receiver<Arc<Statuses>>,
+    announcement: Announcement,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        let deployments = {
+            let statuses = statuses.borrow_and_update();
+            statuses.models.values().map(|status| deployment(&machine, status)).collect()
+        };
+        announcement.set_deployments(deployments);
+        // the sender ends with the keeper, when the pool ends
+        let changed = stop.run_until_cancelled(statuses.changed()).await;
+        if changed.is_none_or(|changed| changed.is_err()) {
+            stop.cancelled().await;
+            return Ok(());
         }
     }
 }
@@ -48,22 +41,19 @@ pub(super) fn deployment_id(machine: &NodeId, model: &ModelConfig) -> String {
     format!("{machine}/{PROVIDER}/{}", model.name)
 }
 
-fn deployment(machine: &NodeId, model: &ModelConfig, status: &Status) -> v1::Deployment {
-    let (state, detail) = match &status.state {
-        State::Cold => (v1::DeploymentState::Cold, "loaded with its next request".to_owned()),
-        State::Loading => (v1::DeploymentState::Loading, "loading".to_owned()),
-        State::Warm(_) => (v1::DeploymentState::Warm, String::new()),
-        State::Down { reason, .. } => (v1::DeploymentState::Down, reason.clone()),
-    };
+fn deployment(machine: &NodeId, status: &Status) -> v1::Deployment {
+    let model = &status.config;
+    let (state, detail) = status.registered();
     let known = status.description;
-    let (context_length, slots, dimensions) = match &status.state {
-        State::Warm(ready) => (ready.context_length, ready.slots, ready.embedding_dimensions),
-        _ => (
+    let (context_length, slots, dimensions) = match &status.ready {
+        Some(ready) => (ready.context_length, ready.slots, ready.embedding_dimensions),
+        None => (
             known.map_or_else(|| model.context_length.unwrap_or(0), |known| known.context_length),
             model.slots,
             known.map_or(0, |known| known.embedding_length),
         ),
     };
+    let (load_percent, load) = status.load_told();
     let is_warm = state == v1::DeploymentState::Warm;
     v1::Deployment {
         id: deployment_id(machine, model),
@@ -89,5 +79,7 @@ fn deployment(machine: &NodeId, model: &ModelConfig, status: &Status) -> v1::Dep
         state_detail: detail,
         vram_bytes: if model.gpu_layers > 0 { known.map_or(0, |known| known.memory.get()) } else { 0 },
         embedding_dimensions: dimensions,
+        load_estimate_ms: milliseconds(load),
+        load_percent,
     }
 }

@@ -8,18 +8,21 @@ const FIRST: Duration = Duration::from_millis(250);
 
 /// Doubles with each failure, up to a bound, less up to a quarter so that not everybody tries at the same moment.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     longest: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(longest: Duration) -> Self {
+    /// Starts at a quarter of a second, and waits at most `longest`.
+    #[must_use]
+    pub fn new(longest: Duration) -> Self {
         Self { longest, next: FIRST.min(longest) }
     }
 
     /// The wait before the next try.
-    pub(super) fn next(&mut self) -> Duration {
+    #[expect(clippy::should_implement_trait, reason = "it has no end")]
+    pub fn next(&mut self) -> Duration {
         let full = self.next;
         self.next = full.saturating_mul(2).min(self.longest);
         // Each state hashes differently: randomness enough to spread retries.
@@ -28,7 +31,7 @@ impl Backoff {
     }
 
     /// Starts over.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = FIRST.min(self.longest);
     }
 }

@@ -9,9 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 
-use domain::id::ModelName;
-
 use crate::protocol::Event;
+use crate::settings::ModelConfig;
 
 /// Longest line that is read. Events have some hundred bytes.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -38,9 +37,16 @@ pub(super) struct Child {
 pub(super) struct Exit(pub(super) String);
 
 impl Child {
-    pub(super) fn start(launch: &Launch, model: &ModelName) -> io::Result<Self> {
-        let mut process = Command::new(&launch.program)
-            .args(&launch.arguments)
+    pub(super) fn start(launch: &Launch, config: &ModelConfig) -> io::Result<Self> {
+        let model = &config.name;
+        let mut command = Command::new(&launch.program);
+        command.args(&launch.arguments);
+        if config.installed {
+            // The file of the configuration does not know it.
+            let entry = toml::Value::try_from(&config.entry).map_err(io::Error::other)?;
+            command.arg("--set").arg(format!("local-model-pool.models=[{entry}]"));
+        }
+        let mut process = command
             // Quoted, so that no name is read as a number; names hold no quotes.
             .arg("--set")
             .arg(format!("local-model-pool.engine=\"{model}\""))

@@ -185,6 +185,7 @@ fn deployment(machine: &str, model: &str, tier: Tier) -> Arc<Deployment> {
         degraded: false,
         vram: Bytes::ZERO,
         embedding_dimensions: 0,
+        load: std::time::Duration::ZERO,
     })
 }
 

@@ -168,6 +168,7 @@ fn deployment((id, model, tier, context, input, output, vram_gb, can): &Row) -> 
         degraded: false,
         vram: Bytes::new(vram_gb * 1_000_000_000),
         embedding_dimensions: 0,
+        load: std::time::Duration::ZERO,
     })
 }
 

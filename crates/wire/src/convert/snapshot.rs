@@ -1,6 +1,6 @@
 //! The routing snapshot and its parts.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use domain::{
     classification::Thresholds,
@@ -104,6 +104,7 @@ impl TryFrom<v1::Deployment> for Deployment {
             degraded,
             vram: Bytes::new(wire.vram_bytes),
             embedding_dimensions: wire.embedding_dimensions,
+            load: Duration::from_millis(wire.load_estimate_ms),
         })
     }
 }

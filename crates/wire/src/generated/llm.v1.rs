@@ -1894,6 +1894,12 @@ pub struct Deployment {
     /// Length of embedding vectors; 0 = does not embed.
     #[prost(uint32, tag = "15")]
     pub embedding_dimensions: u32,
+    /// Time until it answers while it is not warm, as far as is known; 0 = unknown, or it is warm.
+    #[prost(uint64, tag = "16")]
+    pub load_estimate_ms: u64,
+    /// 0 to 100 while it is loading.
+    #[prost(uint32, tag = "17")]
+    pub load_percent: u32,
 }
 /// Written by an executor to `<machine>.reg.<service>-<instance>` at its start and at each change.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2899,6 +2905,241 @@ impl WhenSpent {
             "WHEN_SPENT_REJECT" => Some(Self::Reject),
             "WHEN_SPENT_LOCAL" => Some(Self::Local),
             "WHEN_SPENT_QUEUE" => Some(Self::Queue),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallModel {
+    /// Below the pool's `models_dir`: `folder/model.gguf`.
+    #[prost(string, tag = "1")]
+    pub file: ::prost::alloc::string::String,
+    /// Of the whole file, lower-case hexadecimal.
+    #[prost(string, tag = "2")]
+    pub sha256: ::prost::alloc::string::String,
+    /// A model of this pool whose settings (slots, context, …) hold for the new one as well; empty = the defaults.
+    #[prost(string, tag = "3")]
+    pub like: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ModelRequest {
+    #[prost(enumeration = "ModelAction", tag = "1")]
+    pub action: i32,
+    /// As registered, for example `demo`; empty = all, only to report.
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    /// With MODEL_ACTION_INSTALL.
+    #[prost(message, optional, tag = "3")]
+    pub install: ::core::option::Option<InstallModel>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ModelStatus {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(enumeration = "ModelPhase", tag = "2")]
+    pub phase: i32,
+    /// Why it is in this phase.
+    #[prost(string, tag = "3")]
+    pub why: ::prost::alloc::string::String,
+    /// 0 to 100 while loading.
+    #[prost(uint32, tag = "4")]
+    pub progress_percent: u32,
+    /// What a load takes, learnt from those before.
+    #[prost(uint64, tag = "5")]
+    pub load_estimate_ms: u64,
+    /// What is left of the load under way; 0 = none is.
+    #[prost(uint64, tag = "6")]
+    pub load_remaining_ms: u64,
+    #[prost(bool, tag = "7")]
+    pub pinned: bool,
+    /// Loaded at the start, and again when what took its place has been idle for a while.
+    #[prost(bool, tag = "8")]
+    pub preload: bool,
+    /// What it takes while loaded, expected or measured.
+    #[prost(uint64, tag = "9")]
+    pub memory_bytes: u64,
+    /// Requests that its engine has.
+    #[prost(uint32, tag = "10")]
+    pub in_flight: u32,
+    /// Requests that wait for it to be loaded.
+    #[prost(uint32, tag = "11")]
+    pub waiting: u32,
+    #[prost(uint64, tag = "12")]
+    pub oldest_wait_ms: u64,
+    /// How long it has had no request; 0 while it has some.
+    #[prost(uint64, tag = "13")]
+    pub idle_ms: u64,
+    /// Since the pool's start.
+    #[prost(uint64, tag = "14")]
+    pub loads: u64,
+    #[prost(string, tag = "15")]
+    pub file: ::prost::alloc::string::String,
+    /// It was installed while running, and is not in the configuration.
+    #[prost(bool, tag = "16")]
+    pub installed: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ModelReply {
+    #[prost(string, tag = "1")]
+    pub machine: ::prost::alloc::string::String,
+    /// One, or all in the order of their names.
+    #[prost(message, repeated, tag = "2")]
+    pub models: ::prost::alloc::vec::Vec<ModelStatus>,
+    #[prost(message, optional, tag = "15")]
+    pub error: ::core::option::Option<Error>,
+}
+/// An alias that stands for something else than the policies say, since somebody switched it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AliasOverride {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Models or deployments, in the order of preference.
+    #[prost(string, repeated, tag = "2")]
+    pub targets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it stood for before, newest first, each a list of targets; at most 16. An empty list = what the policies say.
+    #[prost(message, repeated, tag = "3")]
+    pub before: ::prost::alloc::vec::Vec<AliasTargets>,
+    #[prost(uint64, tag = "4")]
+    pub updated_unix_ms: u64,
+    #[prost(string, tag = "5")]
+    pub updated_by: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AliasTargets {
+    #[prost(string, repeated, tag = "1")]
+    pub targets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What a machine's manager keeps in the control bucket under `<machine>.alias.book`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AliasBook {
+    #[prost(message, repeated, tag = "1")]
+    pub overrides: ::prost::alloc::vec::Vec<AliasOverride>,
+}
+/// Put this model or deployment in front of what the alias stands for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SwitchAlias {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub target: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub updated_by: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AliasRequest {
+    /// Neither: only report.
+    #[prost(oneof = "alias_request::Action", tags = "1, 2")]
+    pub action: ::core::option::Option<alias_request::Action>,
+}
+/// Nested message and enum types in `AliasRequest`.
+pub mod alias_request {
+    /// Neither: only report.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Action {
+        #[prost(message, tag = "1")]
+        Switch(super::SwitchAlias),
+        /// Back to what this alias stood for before the last switch.
+        #[prost(string, tag = "2")]
+        Rollback(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AliasReply {
+    /// All aliases that are switched.
+    #[prost(message, repeated, tag = "1")]
+    pub overrides: ::prost::alloc::vec::Vec<AliasOverride>,
+    #[prost(message, optional, tag = "15")]
+    pub error: ::core::option::Option<Error>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ModelPhase {
+    Unspecified = 0,
+    /// Not loaded; a request loads it.
+    Cold = 1,
+    Loading = 2,
+    /// Answers.
+    Warm = 3,
+    /// Takes nothing new, finishes what it has, is unloaded then.
+    Draining = 4,
+    /// Failed; tried again by itself.
+    Down = 5,
+}
+impl ModelPhase {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MODEL_PHASE_UNSPECIFIED",
+            Self::Cold => "MODEL_PHASE_COLD",
+            Self::Loading => "MODEL_PHASE_LOADING",
+            Self::Warm => "MODEL_PHASE_WARM",
+            Self::Draining => "MODEL_PHASE_DRAINING",
+            Self::Down => "MODEL_PHASE_DOWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MODEL_PHASE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MODEL_PHASE_COLD" => Some(Self::Cold),
+            "MODEL_PHASE_LOADING" => Some(Self::Loading),
+            "MODEL_PHASE_WARM" => Some(Self::Warm),
+            "MODEL_PHASE_DRAINING" => Some(Self::Draining),
+            "MODEL_PHASE_DOWN" => Some(Self::Down),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ModelAction {
+    /// Only report.
+    Unspecified = 0,
+    /// Load it, and make room for it where something idle can go.
+    Load = 1,
+    /// Let it finish what it has, then unload it. A request or a load brings it back.
+    Unload = 2,
+    /// Load it, and never unload it to make room or for idleness.
+    Pin = 3,
+    Unpin = 4,
+    /// A request for it was served elsewhere because it is not loaded here: load it if nothing that works has to go for it.
+    Wish = 5,
+    /// Offer a model file that lies in the pool's folder already (`install`), under a name of its own.
+    Install = 6,
+    /// Unload an installed model and offer it no more. Its file stays.
+    Remove = 7,
+}
+impl ModelAction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MODEL_ACTION_UNSPECIFIED",
+            Self::Load => "MODEL_ACTION_LOAD",
+            Self::Unload => "MODEL_ACTION_UNLOAD",
+            Self::Pin => "MODEL_ACTION_PIN",
+            Self::Unpin => "MODEL_ACTION_UNPIN",
+            Self::Wish => "MODEL_ACTION_WISH",
+            Self::Install => "MODEL_ACTION_INSTALL",
+            Self::Remove => "MODEL_ACTION_REMOVE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MODEL_ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "MODEL_ACTION_LOAD" => Some(Self::Load),
+            "MODEL_ACTION_UNLOAD" => Some(Self::Unload),
+            "MODEL_ACTION_PIN" => Some(Self::Pin),
+            "MODEL_ACTION_UNPIN" => Some(Self::Unpin),
+            "MODEL_ACTION_WISH" => Some(Self::Wish),
+            "MODEL_ACTION_INSTALL" => Some(Self::Install),
+            "MODEL_ACTION_REMOVE" => Some(Self::Remove),
             _ => None,
         }
     }
