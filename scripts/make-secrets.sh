@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Creates the files under secrets/ (SECRETS_DIR) that are missing; overwrites nothing. See secrets/README.md.
 #
-#   scripts/make-secrets.sh                      empty keys, and no link between the machines
+#   scripts/make-secrets.sh                      empty keys, the bus's users, and no link between the machines
 #   scripts/make-secrets.sh leaf HOST [HOST...]  certificates and nkey for the link; HOST: names or addresses of MainPC
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -9,6 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 SECRETS=${SECRETS_DIR:-$ROOT/secrets}
 LEAF=$SECRETS/leaf
+BUS=$SECRETS/bus
 DAYS=3650 # two machines of one owner and nobody who would renew; revoked by making a new authority
 LEAF_PORT=7422
 
@@ -53,6 +54,38 @@ PY
   rm "$key"
 }
 
+# Prints the public key of an nkey seed: an Ed25519 private key in DER is a fixed head and the key.
+public_of() {
+  python3 - "$1" <<'PY' | openssl pkey -inform DER -pubout -outform DER | python3 -c '
+import base64, binascii, sys
+raw = bytes([20 << 3]) + sys.stdin.buffer.read()[-32:]
+print(base64.b32encode(raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")).decode().rstrip("="))'
+import base64, sys
+text = open(sys.argv[1]).read().strip()
+raw = base64.b32decode(text + "=" * (-len(text) % 8))
+sys.stdout.buffer.write(bytes.fromhex("302e020100300506032b657004220420") + raw[2:34])
+PY
+}
+
+# A seed for each user of each machine's bus, and the public keys for its server. The users are those of the server's accounts.
+bus() {
+  local machine folder variable user seed _
+  for machine in mainpc pc2; do
+    folder=$BUS/$machine
+    mkdir -p "$folder"
+    chmod 700 "$folder"
+    for variable in $(grep -o 'NKEY_[A-Z0-9_]*' "$ROOT/docker/nats/accounts-$machine.conf"); do
+      user=$(tr 'A-Z_' 'a-z-' <<<"${variable#NKEY_}")
+      if [ ! -s "$folder/$user.seed" ]; then
+        read -r seed _ < <(new_nkey)
+        printf '%s\n' "$seed" >"$folder/$user.seed"
+      fi
+      printf '%s: "%s"\n' "$variable" "$(public_of "$folder/$user.seed")"
+    done >"$folder/nkeys.new"
+    mv "$folder/nkeys.new" "$folder/nkeys.conf"
+  done
+}
+
 leaf() {
   local host names='DNS:localhost,IP:127.0.0.1' seed public
   [ $# -gt 0 ] || die "leaf needs a name or an address by which PC2 reaches MainPC"
@@ -89,6 +122,7 @@ for tool in openssl python3; do have "$tool" || die "$tool is needed: run script
 mkdir -p "$SECRETS"
 chmod 700 "$SECRETS"
 placeholders
+bus
 case "${1-}" in
   "") ;;
   leaf) leaf "${@:2}" ;;

@@ -4,6 +4,7 @@
 //! Internet, by [`upstream`], which is a server process of its own and speaks the providers' wire formats.
 
 pub mod child;
+mod credentials;
 pub mod fake_upstream;
 pub mod gguf;
 pub mod http;

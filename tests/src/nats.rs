@@ -1,18 +1,23 @@
 //! A real nats-server with JetStream in a temporary folder.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use async_nats::ConnectOptions;
 use serde::Deserialize;
 use tempfile::TempDir;
+use wire::permission::{self, User};
 
-use crate::{Child, wait, workspace};
+use crate::{Child, credentials, wait, workspace};
 
 /// How long a start may take on a loaded machine.
 const START_MAX: Duration = Duration::from_secs(20);
+
+/// Folder of the users' seeds, in the server's.
+const CREDENTIALS: &str = "credentials";
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -23,11 +28,13 @@ pub struct Options {
     pub port: u16,
     /// Appended to the configuration file: leaf links, users, limits.
     pub extra: String,
+    /// Users with the permissions of production, and one who may do everything, for looking on; else everybody is let in.
+    pub credentials: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { domain: "hub".to_owned(), port: 0, extra: String::new() }
+        Self { domain: "hub".to_owned(), port: 0, extra: String::new(), credentials: false }
     }
 }
 
@@ -71,6 +78,9 @@ impl Nats {
         spawn: impl FnOnce(&str, &mut Command) -> anyhow::Result<Child>,
     ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for nats-server")?;
+        if options.credentials {
+            options.extra.push_str(&credentials::create(&folder.path().join(CREDENTIALS), &options.domain)?);
+        }
         let mut child = launch(&options, folder.path(), spawn)?;
         options.port = port(&mut child, folder.path()).await?;
         Ok(Self { child, folder, options })
@@ -93,12 +103,46 @@ impl Nats {
         self.child.pid()
     }
 
-    /// A client of the server.
+    /// The folder with each user's seed, with [`Options::credentials`].
+    #[must_use]
+    pub fn credentials(&self) -> Option<PathBuf> {
+        self.options.credentials.then(|| self.folder.path().join(CREDENTIALS))
+    }
+
+    /// A client of the server, which may do everything.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn client(&self) -> anyhow::Result<async_nats::Client> {
-        async_nats::connect(self.url()).await.with_context(|| format!("cannot connect to {}", self.url()))
+        self.connect(ConnectOptions::new(), credentials::OBSERVER).await
+    }
+
+    /// A client with a user's credentials, where there are any, and inbox.
+    ///
+    /// # Errors
+    /// The server does not answer, or does not let the user in.
+    pub async fn client_of(&self, user: User) -> anyhow::Result<async_nats::Client> {
+        self.client_with(ConnectOptions::new(), user).await
+    }
+
+    /// [`Nats::client_of`] with options of one's own.
+    ///
+    /// # Errors
+    /// The server does not answer, or does not let the user in.
+    pub async fn client_with(
+        &self,
+        options: ConnectOptions,
+        user: User,
+    ) -> anyhow::Result<async_nats::Client> {
+        self.connect(options.custom_inbox_prefix(permission::inbox(user.name())), user.name()).await
+    }
+
+    async fn connect(&self, options: ConnectOptions, user: &str) -> anyhow::Result<async_nats::Client> {
+        let options = match self.credentials() {
+            Some(folder) => options.nkey(credentials::seed(&folder, user)?),
+            None => options,
+        };
+        options.connect(self.url()).await.with_context(|| format!("{user} cannot connect to {}", self.url()))
     }
 
     /// Kills the server as a crash would (SIGKILL). Its port and its store stay reserved for [`Nats::restart`].
@@ -127,7 +171,7 @@ fn launch(
     folder: &Path,
     spawn: impl FnOnce(&str, &mut Command) -> anyhow::Result<Child>,
 ) -> anyhow::Result<Child> {
-    let Options { domain, port, extra } = options;
+    let Options { domain, port, extra, .. } = options;
     let listen = if *port == 0 { -1 } else { i32::from(*port) };
     let config = format!(
         r#"listen: "127.0.0.1:{listen}"

@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+use wire::permission::User;
 use wire::subject::service;
 
 pub use bus::{Caller, Reply, Streaming, question};
@@ -156,7 +157,13 @@ impl System {
         let audio: &[&str] = if options.audio { &AUDIO } else { &[] };
         let models = [CHEAP, FRONTIER, EMBEDDING].iter().chain(audio);
         let models: Vec<String> = models.map(|model| (*model).to_owned()).collect();
-        let on_bus = nats::Options { domain: MACHINE.to_owned(), port: 0, extra: options.nats.clone() };
+        // a link between two servers of a test is without accounts, as are then its users
+        let on_bus = nats::Options {
+            domain: MACHINE.to_owned(),
+            port: 0,
+            extra: options.nats.clone(),
+            credentials: options.nats.is_empty(),
+        };
         let nats = Nats::start_with(on_bus);
         let provider = || {
             FakeUpstream::start_with(fake_upstream::Options {
@@ -171,7 +178,7 @@ impl System {
         let ports = config::Ports::new(port::Block::reserve()?, options.api_keys.clone());
         let providers: Vec<String> =
             [Some(&upstream), backup.as_ref()].into_iter().flatten().map(FakeUpstream::base_url).collect();
-        let config = config::write(folder.path(), &nats.url(), &providers, &ports, &options)?;
+        let config = config::write(folder.path(), &nats, &providers, &ports, &options)?;
         let mut system =
             Self { services: BTreeMap::new(), upstream, backup, nats, ports, config, folder, hears };
         for service in &options.services {
@@ -287,7 +294,9 @@ impl System {
     /// # Errors
     /// The bus does not answer.
     pub async fn caller(&self) -> anyhow::Result<Caller> {
-        Ok(Caller::new(self.nats.client().await?, self.ports.keys.first().cloned()))
+        let (client, operator) =
+            tokio::try_join!(self.nats.client_of(User::Caller), self.nats.client_of(User::Operator))?;
+        Ok(Caller::new(client, operator, self.ports.keys.first().cloned()))
     }
 
     /// The hub.

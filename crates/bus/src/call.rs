@@ -53,6 +53,9 @@ pub enum CallError {
     /// Nobody listens on the subject.
     #[error("nobody answers on {0}")]
     NoResponders(String),
+    /// The server did not let the request through.
+    #[error("the nats server does not let these credentials publish to {0}")]
+    Denied(String),
     /// Nobody answered in time.
     #[error("no answer on {subject} within {timeout:?}")]
     Timeout {
@@ -145,7 +148,13 @@ impl Bus {
         let payload: Bytes = request.encode_to_vec().into();
         self.check_size(payload.len())?;
         let request = async_nats::Request::new().payload(payload).timeout(Some(timeout));
-        let reply = match self.0.client.send_request(name.clone(), request).await {
+        let mut denial = self.0.denials.watch(name.clone());
+        let answer = tokio::select! {
+            biased;
+            answer = self.0.client.send_request(name.clone(), request) => answer,
+            _ = denial.denied() => return Err(CallError::Denied(name)),
+        };
+        let reply = match answer {
             Ok(reply) => reply,
             Err(error) => {
                 return Err(match error.kind() {
@@ -184,8 +193,8 @@ impl Bus {
     {
         let payload: Bytes = request.encode_to_vec().into();
         self.check_size(payload.len())?;
-        let stream = self.0.replies.open();
         let name = subject.name(&self.0.prefix);
+        let stream = self.0.replies.open(name.clone());
         let reply = stream.subject().to_owned();
         let client = &self.0.client;
         let sent = if headers.is_empty() {
@@ -222,7 +231,7 @@ impl Bus {
     /// message to ourselves that comes back tells. A server that is away is not waited for: it gets the subscriptions again
     /// before anything else when it is back.
     async fn settle(&self) -> Result<(), PublishError> {
-        let mut echo = self.0.replies.open();
+        let mut echo = self.0.replies.open(String::new());
         self.publish_bytes(echo.subject().to_owned(), Bytes::new()).await?;
         drop(echo.next(SETTLE_MAX).await);
         Ok(())

@@ -6,9 +6,17 @@ use async_nats::{Client, ConnectOptions, Event, jetstream};
 use domain::id::{InvalidName, NodeId};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
-use wire::subject::{InvalidPrefix, Prefix};
+use wire::{
+    permission::inbox,
+    subject::{InvalidPrefix, Prefix},
+};
 
-use crate::{Settings, replies::ReplyMux};
+use crate::{
+    Settings,
+    credentials::{Credentials, CredentialsError},
+    denial::Denials,
+    replies::ReplyMux,
+};
 
 /// Messages a subscription may hold before the server's are dropped. Frames are small; the reply demultiplexer empties its
 /// subscription at once, so this bounds only a burst.
@@ -40,14 +48,9 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The seed cannot be read.
-    #[error("bus.nkey_seed_file {path}: {source}")]
-    Seed {
-        /// The file.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
+    /// The configuration names credentials that are not there.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The server knows no such key.
     #[error("the server at {url} refused the credentials: {reason}")]
     Refused {
@@ -75,12 +78,14 @@ pub(crate) struct Inner {
     pub(crate) peers: Vec<NodeId>,
     pub(crate) request_timeout: Duration,
     pub(crate) replies: ReplyMux,
+    pub(crate) denials: Denials,
     pub(crate) tasks: TaskTracker,
     pub(crate) closing: CancellationToken,
 }
 
 impl Bus {
-    /// Connects, waiting for the server as long as `stop` allows; services start in any order.
+    /// Connects, waiting for the server as long as `stop` allows; services start in any order. `service` is the name of the
+    /// user whose credentials are shown (see `wire::permission::User`) and under whose inbox answers arrive.
     ///
     /// # Errors
     /// [`ConnectError`]: wrong settings, refused credentials, or stopped.
@@ -97,16 +102,13 @@ impl Bus {
         let server: async_nats::ServerAddr = settings.url.parse().map_err(|error: io::Error| {
             ConnectError::Url { url: settings.url.clone(), reason: error.to_string() }
         })?;
-        let seed = settings.nkey_seed_file.as_ref().map(|path| {
-            std::fs::read_to_string(path)
-                .map(|text| text.trim().to_owned())
-                .map_err(|source| ConnectError::Seed { path: path.display().to_string(), source })
-        });
-        let seed = seed.transpose()?;
+        let credentials = Credentials::of(settings, service);
+        credentials.as_ref().map_or(Ok(()), Credentials::check)?;
+        let denials = Denials::new();
 
         let mut told = false;
         let client = loop {
-            match options(seed.clone(), service, instance).connect(server.clone()).await {
+            match options(credentials.clone(), &denials, service, instance).connect(server.clone()).await {
                 Ok(client) => break client,
                 Err(error)
                     if matches!(
@@ -133,7 +135,7 @@ impl Bus {
         };
         let tasks = TaskTracker::new();
         let closing = CancellationToken::new();
-        let replies = ReplyMux::start(&client, &tasks, &closing)
+        let replies = ReplyMux::start(&client, &denials, &tasks, &closing)
             .await
             .map_err(|error| ConnectError::Url { url: settings.url.clone(), reason: error.to_string() })?;
         info!(url = %settings.url, %machine, "connected to the bus");
@@ -146,6 +148,7 @@ impl Bus {
             peers: peers?,
             request_timeout: Duration::from_millis(settings.request_timeout_ms),
             replies,
+            denials,
             tasks,
             closing,
         })))
@@ -210,26 +213,43 @@ impl Bus {
     }
 }
 
-fn options(seed: Option<String>, service: &'static str, instance: &str) -> ConnectOptions {
-    let options = seed.map_or_else(ConnectOptions::new, ConnectOptions::with_nkey);
+fn options(
+    credentials: Option<Credentials>,
+    denials: &Denials,
+    service: &'static str,
+    instance: &str,
+) -> ConnectOptions {
+    let denials = denials.clone();
+    let options = credentials.map_or_else(ConnectOptions::new, |credentials| {
+        ConnectOptions::with_auth_callback(move |nonce| {
+            let signed = credentials.sign(&nonce);
+            async move { signed }
+        })
+    });
     options
         .name(format!("{service}-{instance}"))
         .connection_timeout(CONNECT_TIMEOUT)
-        .custom_inbox_prefix(format!("_INBOX.{service}"))
+        .custom_inbox_prefix(inbox(service))
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .ignore_discovered_servers()
         .reconnect_delay_callback(|attempt| {
             let pause = Duration::from_millis(25).saturating_mul(u32::try_from(attempt).unwrap_or(u32::MAX));
             pause.min(RECONNECT_PAUSE_MAX)
         })
-        .event_callback(|event| async move {
-            match event {
-                Event::SlowConsumer(subscription) => {
-                    warn!(subscription, "messages dropped: a subscription is full");
-                }
-                Event::ServerError(error) => warn!(%error, "the nats server refused something"),
-                Event::ClientError(error) => warn!(%error, "nats client error"),
-                other => info!(event = %other, "bus"),
-            }
+        .event_callback(move |event| {
+            tell(&denials, service, &event);
+            async {}
         })
+}
+
+fn tell(denials: &Denials, service: &'static str, event: &Event) {
+    match event {
+        Event::SlowConsumer(subscription) => {
+            warn!(subscription, "messages dropped: a subscription is full");
+        }
+        Event::ServerError(error) if denials.heard(service, &error.to_string()) => {}
+        Event::ServerError(error) => warn!(%error, "the nats server refused something"),
+        Event::ClientError(error) => warn!(%error, "nats client error"),
+        other => info!(event = %other, "bus"),
+    }
 }

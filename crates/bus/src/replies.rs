@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wire::v1;
 
+use crate::denial::{Denials, Watch};
+
 /// Frames one stream may hold for a reader that is busy: at 100 tokens/s more than half a minute.
 const FRAMES_BUFFERED: usize = 4_096;
 
@@ -42,6 +44,9 @@ pub enum StreamError {
     /// The reader did not keep up.
     #[error("the reader fell {FRAMES_BUFFERED} frames behind")]
     Overrun,
+    /// The server did not let the request through: these credentials have no right to the subject.
+    #[error("the nats server does not let these credentials publish to {0}")]
+    Denied(String),
     /// Not a frame.
     #[error("a frame does not decode: {0}")]
     Decode(#[from] prost::DecodeError),
@@ -53,12 +58,14 @@ type Readers = Arc<Mutex<HashMap<u64, mpsc::Sender<async_nats::Message>>>>;
 pub(crate) struct ReplyMux {
     inbox: String,
     readers: Readers,
+    denials: Denials,
     next: AtomicU64,
 }
 
 impl ReplyMux {
     pub(crate) async fn start(
         client: &Client,
+        denials: &Denials,
         tasks: &TaskTracker,
         closing: &CancellationToken,
     ) -> Result<Self, async_nats::SubscribeError> {
@@ -78,15 +85,17 @@ impl ReplyMux {
                 }
             }
         });
-        Ok(Self { inbox, readers, next: AtomicU64::new(0) })
+        Ok(Self { inbox, readers, denials: denials.clone(), next: AtomicU64::new(0) })
     }
 
-    pub(crate) fn open(&self) -> ReplyStream {
+    /// For the answer to what is about to be published to `asked`.
+    pub(crate) fn open(&self, asked: String) -> ReplyStream {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, frames) = mpsc::channel(FRAMES_BUFFERED);
         lock(&self.readers).insert(key, sender);
         let subject = format!("{}.{key}", self.inbox);
-        ReplyStream { key, subject, frames, readers: Arc::clone(&self.readers), expected: 0 }
+        let denial = self.denials.watch(asked);
+        ReplyStream { key, subject, frames, denial, readers: Arc::clone(&self.readers), expected: 0 }
     }
 }
 
@@ -110,6 +119,7 @@ pub struct ReplyStream {
     key: u64,
     subject: String,
     frames: mpsc::Receiver<async_nats::Message>,
+    denial: Watch,
     readers: Readers,
     expected: u64,
 }
@@ -126,10 +136,18 @@ impl ReplyStream {
     /// # Errors
     /// [`StreamError`]; no frame comes after an error.
     pub async fn next(&mut self, patience: Duration) -> Result<v1::ReplyFrame, StreamError> {
-        let message = match tokio::time::timeout(patience, self.frames.recv()).await {
+        let heard = async {
+            tokio::select! {
+                biased;
+                frame = self.frames.recv() => Ok(frame),
+                subject = self.denial.denied() => Err(StreamError::Denied(subject.to_owned())),
+            }
+        };
+        let message = match tokio::time::timeout(patience, heard).await {
             Err(_) => return Err(StreamError::Silent(patience)),
-            Ok(None) => return Err(StreamError::Overrun),
-            Ok(Some(message)) => message,
+            Ok(Err(denied)) => return Err(denied),
+            Ok(Ok(None)) => return Err(StreamError::Overrun),
+            Ok(Ok(Some(message))) => message,
         };
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(StreamError::NoResponders);

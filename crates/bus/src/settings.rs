@@ -12,8 +12,9 @@ pub struct Settings {
     pub url: String,
     /// First token of the product's subjects.
     pub prefix: String,
-    /// File with the nkey seed (`SU…`) to authenticate with; none = no authentication.
-    pub nkey_seed_file: Option<PathBuf>,
+    /// Folder with the nkey seeds (`SU…`) to authenticate with, `<user>.seed`, where each process reads its own; none = no
+    /// authentication, for a server that lets everybody in.
+    pub credentials_dir: Option<PathBuf>,
     /// Other machines whose control keys and ledger this machine's JetStream takes over, by their JetStream domain.
     pub peers: Vec<String>,
     /// How long a call waits for its answer, milliseconds.
@@ -25,7 +26,7 @@ impl Default for Settings {
         Self {
             url: "nats://127.0.0.1:4222".to_owned(),
             prefix: "llm".to_owned(),
-            nkey_seed_file: None,
+            credentials_dir: None,
             peers: Vec::new(),
             request_timeout_ms: 5_000,
         }

@@ -68,7 +68,7 @@ async fn an_announced_service_registers_tells_changes_and_takes_itself_back() {
     tasks.spawn(announcer.run(announcement.clone(), ends.clone()));
 
     let first = next(&mut changes).await;
-    assert_eq!(first.key, "mainpc.reg.local-model-pool-i1");
+    assert_eq!(first.key, "mainpc.reg.local-model-pool.i1");
     announcement.set_deployments(vec![v1::Deployment { id: "d".to_owned(), ..Default::default() }]);
     let second = v1::Registration::decode(next(&mut changes).await.value.unwrap()).unwrap();
     assert_eq!(second.deployments[0].id, "d");

@@ -3,6 +3,8 @@
 mod attempt;
 mod dry_run;
 mod reserve;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::{
@@ -108,6 +110,8 @@ pub(crate) enum Event {
 /// Everything a request needs on its way.
 pub(crate) struct Coordinator {
     pub(crate) bus: Bus,
+    /// For requests that must stay on the owner's machines; nothing else goes over it.
+    pub(crate) private: Bus,
     pub(crate) snapshots: Snapshots,
     pub(crate) live: LiveState,
     pub(crate) ledger: Ledger,

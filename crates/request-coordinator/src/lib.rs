@@ -8,7 +8,8 @@
 //!
 //! Invariants: each request ends with exactly one end or error; before the first piece of the answer a failure is invisible
 //! to the caller while a candidate is left, after it nothing is repeated; each attempt's usage event is on disk before the
-//! caller hears the end; nothing on this way asks a control service (the snapshot is watched).
+//! caller hears the end; a request that must stay on the owner's machines is published only over a connection that the server lets
+//! publish to nothing else; nothing on this way asks a control service (the snapshot is watched).
 
 mod admission;
 mod dispatch;
@@ -24,6 +25,7 @@ use anyhow::Context;
 use bus::{Announcement, Announcer, Bus, executor::Load, ledger::Ledger};
 use service_runtime::Process;
 use tokio_util::sync::CancellationToken;
+use wire::permission::User;
 
 pub use settings::Settings;
 
@@ -45,6 +47,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
 
     let bus = Bus::connect(&settings.bus, process.service(), &process.instance, &process.node.machine, &stop)
         .await?;
+    let private = connect_private(&settings.bus, &process, &stop).await?;
     let control = bus.control_when_ready(&stop).await?;
     bus_health.set_ready(true, "");
 
@@ -73,6 +76,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
 
     let coordinator = Arc::new(Coordinator {
         bus: bus.clone(),
+        private,
         snapshots,
         live: LiveState::default(),
         ledger: ledger.clone(),
@@ -97,6 +101,17 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The connection for requests that must stay on the owner's machines: its credentials have no right to publish to what
+/// executes in the cloud, so that no mistake of this service can send them there.
+async fn connect_private(
+    settings: &bus::Settings,
+    process: &Process,
+    stop: &CancellationToken,
+) -> Result<Bus, bus::ConnectError> {
+    let user = User::CoordinatorPrivate.name();
+    Bus::connect(settings, user, &process.instance, &process.node.machine, stop).await
+}
+
 /// Requests under way first, then their usage events, then the connection; all within the process's one deadline.
 async fn finish(
     process: &Process,
@@ -114,5 +129,5 @@ async fn finish(
         tracing::info!("usage events left for the next start");
     }
     ledger_stop.cancel();
-    coordinator.bus.close().await;
+    tokio::join!(coordinator.private.close(), coordinator.bus.close());
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use wire::{subject::snapshot_key, v1};
 
 /// The last good snapshot. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Snapshots(Arc<ArcSwapOption<Snapshot>>);
 
 impl Snapshots {
@@ -26,7 +26,7 @@ impl Snapshots {
         stop: CancellationToken,
         health: Component,
     ) -> Self {
-        let current = Self(Arc::new(ArcSwapOption::empty()));
+        let current = Self::default();
         let mut changes = control.watch(bus, snapshot_key(bus.machine()), stop);
         let store = current.clone();
         health.set_ready(false, "no snapshot yet: is model-manager-suite running?");

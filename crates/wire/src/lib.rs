@@ -4,6 +4,7 @@
 //! messages into domain types only through the conversions here; each conversion checks, and its error names the field.
 
 pub mod convert;
+pub mod permission;
 pub mod subject;
 
 /// Messages of package `llm.v1`, generated from `proto/llm/v1`.

@@ -384,7 +384,7 @@ pub fn heartbeats_of(prefix: &Prefix, machine: &NodeId, service: &str) -> String
 /// Key of a registration in [`CONTROL_BUCKET`].
 #[must_use]
 pub fn registration_key(machine: &NodeId, service: &str, instance: &str) -> String {
-    format!("{machine}.reg.{service}-{instance}")
+    format!("{machine}.reg.{service}.{instance}")
 }
 
 /// Keys of all registrations of all machines.

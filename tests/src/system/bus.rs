@@ -15,6 +15,8 @@ use super::PATIENCE;
 #[derive(Debug, Clone)]
 pub struct Caller {
     client: Client,
+    /// For what is not a request to a model: flags, budgets, streams.
+    operator: Client,
     key: Option<String>,
 }
 
@@ -48,14 +50,14 @@ pub fn question(text: &str) -> v1::GenerateRequest {
 }
 
 impl Caller {
-    pub(super) fn new(client: Client, key: Option<String>) -> Self {
-        Self { client, key }
+    pub(super) fn new(client: Client, operator: Client, key: Option<String>) -> Self {
+        Self { client, operator, key }
     }
 
     /// The same with another key, or with none.
     #[must_use]
     pub fn with_key(&self, key: Option<&str>) -> Self {
-        Self { client: self.client.clone(), key: key.map(str::to_owned) }
+        Self { key: key.map(str::to_owned), ..self.clone() }
     }
 
     /// Publishes a request and reads the answer frame by frame.
@@ -113,7 +115,7 @@ impl Caller {
     /// Nobody answers, or something that does not decode.
     pub async fn call<C: Call>(&self, at: &C, request: &C::Message) -> anyhow::Result<C::Reply> {
         let name = at.name(&Prefix::default());
-        let asked = self.client.request(name.clone(), request.encode_to_vec().into());
+        let asked = self.operator.request(name.clone(), request.encode_to_vec().into());
         let reply = asked.await.with_context(|| format!("no answer on {name}"))?;
         C::Reply::decode(reply.payload).with_context(|| format!("the answer on {name} does not decode"))
     }
@@ -133,7 +135,7 @@ impl Caller {
     /// # Errors
     /// There is no such stream, or a message in it does not decode.
     pub async fn ledger_stream(&self) -> anyhow::Result<Vec<v1::UsageEvent>> {
-        let jetstream = async_nats::jetstream::new(self.client.clone());
+        let jetstream = async_nats::jetstream::new(self.operator.clone());
         let mut stream = jetstream.get_stream(subject::USAGE_STREAM).await.context("no usage stream")?;
         let kept = stream.info().await.context("the usage stream does not answer")?.state.messages;
         let config = pull::Config { ack_policy: AckPolicy::None, ..pull::Config::default() };

@@ -9,7 +9,7 @@ use toml::{Table, Value, toml};
 use wire::subject::service;
 
 use super::{CHEAP, EMBEDDING, FRONTIER, MACHINE, Options, PROVIDER_KEY};
-use crate::{port, workspace};
+use crate::{Nats, port, workspace};
 
 /// The name of the OpenAI-compatible interface among the [`Ports`].
 pub(super) const API: &str = "api";
@@ -42,7 +42,7 @@ impl Ports {
 /// Writes the file.
 pub(super) fn write(
     folder: &Path,
-    nats: &str,
+    nats: &Nats,
     providers: &[String],
     ports: &Ports,
     options: &Options,
@@ -50,10 +50,17 @@ pub(super) fn write(
     let shipped = workspace::root().join("config/hybrid.toml");
     let text = fs::read_to_string(&shipped).with_context(|| format!("cannot read {}", shipped.display()))?;
     let mut root = Value::Table(text.parse().context("the shipped configuration is no TOML")?);
+    // the repository's own keys are none of a test's
+    if let Some(bus) = root.get_mut("bus").and_then(Value::as_table_mut) {
+        bus.remove("credentials_dir");
+    }
     let mut set = |key: &str, value: Value| put(&mut root, key, value);
     set("node.machine", MACHINE.into())?;
     set("node.data_dir", path(&folder.join("state"))?)?;
-    set("bus.url", nats.into())?;
+    set("bus.url", nats.url().into())?;
+    if let Some(credentials) = nats.credentials() {
+        set("bus.credentials_dir", path(&credentials)?)?;
+    }
     for name in service::ALL {
         set(&format!("{name}.admin_listen"), ports.listen(name).into())?;
     }

@@ -29,7 +29,7 @@ fn message(deployments: Vec<v1::Deployment>) -> v1::Registration {
     }
 }
 
-const KEY: &str = "mainpc.reg.local-model-pool-i1";
+const KEY: &str = "mainpc.reg.local-model-pool.i1";
 
 #[test]
 fn a_deployment_with_a_mistake_is_left_out_and_the_others_stay() {
@@ -65,7 +65,7 @@ fn a_deployment_with_a_mistake_is_left_out_and_the_others_stay() {
 fn a_registration_under_another_key_is_refused() {
     let payload = message(vec![]).encode_to_vec();
     for key in
-        ["pc2.reg.local-model-pool-i1", "mainpc.reg.local-model-pool-i2", "mainpc.reg.remote-api-adapter-i1"]
+        ["pc2.reg.local-model-pool.i1", "mainpc.reg.local-model-pool.i2", "mainpc.reg.remote-api-adapter.i1"]
     {
         assert!(matches!(registration(key, &payload), Err(Refused::OtherInstance(_))), "{key} was accepted");
     }

@@ -187,7 +187,7 @@ async fn one_bad_registration_stops_nobody_else() {
     let nats = Nats::start().await.unwrap();
     let manager = Manager::start(&nats).await;
     let client = nats.client().await.unwrap();
-    for key in ["mainpc.reg.junk-1", "mainpc.flag.junk"] {
+    for key in ["mainpc.reg.junk.1", "mainpc.flag.junk"] {
         client.publish(format!("$KV.ctl.{key}"), "\u{7f}junk".into()).await.unwrap();
     }
     client.publish("llm.v1.hb.mainpc.junk.1", "junk".into()).await.unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bus::{ReplyStream, StreamError};
 use domain::{
     fault::{Code, Fault, Origin, Spent},
+    inference::Privacy,
     routing::{Candidate, Decision},
     units::{Money, Tokens},
 };
@@ -120,7 +121,12 @@ impl Coordinator {
             first_seq: 0,
             method: Some(reserve::bounded(step.asked.method.clone(), reserved.output_max)),
         };
-        Ok(self.bus.open(&at, &request).await?)
+        // what is private goes where the server lets it: wherever the decision says, it cannot leave the owner's machines
+        let bus = match step.asked.request.envelope().profile.privacy {
+            Privacy::LocalOnly => &self.private,
+            Privacy::Public => &self.bus,
+        };
+        Ok(bus.open(&at, &request).await?)
     }
 
     async fn relay(
@@ -147,6 +153,10 @@ impl Coordinator {
             let kind = match frame {
                 Ok(frame) => frame.kind,
                 Err(error) => {
+                    if let StreamError::Denied(subject) = &error {
+                        let deployment = step.candidate.deployment.id.as_str();
+                        tracing::error!(deployment, subject, "a request was kept from an executor it has no right to");
+                    }
                     // it may still be at work: it must not go on beside the next candidate
                     self.cancel(step.asked).await;
                     return Err(lost(&error));
@@ -246,6 +256,10 @@ fn lost(error: &StreamError) -> Fault {
             (Code::Unavailable, "the executor is gone: nobody listens on its subject".to_owned())
         }
         StreamError::Silent(_) => (Code::Unavailable, format!("the executor is gone: {error}")),
+        StreamError::Denied(_) => {
+            let message = format!("the request was kept from where it was to go: {error}");
+            return Fault::new(Code::PermissionDenied, Origin::Internal, false, message);
+        }
         StreamError::Gap { .. } | StreamError::Overrun | StreamError::Decode(_) => {
             (Code::Internal, format!("the answer was lost on the way: {error}"))
         }

@@ -1901,7 +1901,7 @@ pub struct Deployment {
     #[prost(uint32, tag = "17")]
     pub load_percent: u32,
 }
-/// Written by an executor to `<machine>.reg.<service>-<instance>` at its start and at each change.
+/// Written by an executor to `<machine>.reg.<service>.<instance>` at its start and at each change.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Registration {
     #[prost(string, tag = "1")]
