@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Asks over NATS and prints the answer while it is written.
 
-    pip install nats-py protobuf
+    pip install nats-py nkeys protobuf
     python examples/ask.py "What is 2+2?"
     python examples/ask.py --agent CodeGenerator "Write a queue in Rust"
 
@@ -19,6 +19,7 @@ import nats
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 CONTRACT = pathlib.Path(__file__).parent.parent / "proto" / "llm.v1.binpb"
+SEED = "secrets/bus/mainpc/caller.seed"
 # Executors send a heartbeat each second.
 SILENCE_S = 10
 
@@ -50,7 +51,9 @@ async def ask(options):
     subject = f"llm.v1.agent.{options.agent}.generate" if options.agent else "llm.v1.req.generate"
     headers = {"Authorization": f"Bearer {options.key}"} if options.key else None
 
-    bus = await nats.connect(options.server)
+    # The bus lets `caller` subscribe to answers under its own inbox only.
+    seed = {"nkeys_seed": options.seed} if options.seed else {}
+    bus = await nats.connect(options.server, inbox_prefix="_INBOX.caller", **seed)
     try:
         inbox = bus.new_inbox()
         frames = await bus.subscribe(inbox)
@@ -88,6 +91,7 @@ def main():
     parser.add_argument("--agent", default="", help="an agent of config/agents.toml")
     parser.add_argument("--model", default="", help="alias or model; placement decides without one")
     parser.add_argument("--server", default="nats://127.0.0.1:4222")
+    parser.add_argument("--seed", default=SEED if os.path.exists(SEED) else "", help="file with the nkey of a caller")
     parser.add_argument("--key", default=os.environ.get("HYBRID_API_KEY", ""), help="where the coordinator wants one")
     try:
         asyncio.run(ask(parser.parse_args()))

@@ -72,6 +72,7 @@ bus() {
   local machine folder variable user seed _
   for machine in mainpc pc2; do
     folder=$BUS/$machine
+    [ -e "$ROOT/docker/nats/accounts-$machine.conf" ] || die "docker/nats/accounts-$machine.conf is missing"
     mkdir -p "$folder"
     chmod 700 "$folder"
     for variable in $(grep -o 'NKEY_[A-Z0-9_]*' "$ROOT/docker/nats/accounts-$machine.conf"); do

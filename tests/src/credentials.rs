@@ -22,7 +22,8 @@ pub(crate) fn create(folder: &Path, machine: &str) -> anyhow::Result<String> {
         fs::write(folder.join(seed_file(name)), key.seed()?)?;
         keys.push((name, key.public_key()));
     }
-    let key = |name: &str| keys.iter().find(|(other, _)| *other == name).map_or("", |(_, key)| key).to_owned();
+    let key =
+        |name: &str| keys.iter().find(|(other, _)| *other == name).map_or("", |(_, key)| key).to_owned();
     let users = render(&machine, &Prefix::default(), |user| key(user.name()));
     let users = users.trim_end_matches(']');
     let observer = key(OBSERVER);

@@ -9,6 +9,7 @@ use e2e::System;
 use e2e::system::{LOCAL, Options, PATIENCE, succeeded};
 use e2e::workspace::root;
 use serde_json::{Value, json};
+use wire::permission::{User, seed_file};
 
 const KEY: &str = "sk-of-the-caller";
 
@@ -36,8 +37,13 @@ async fn python_and_the_openai_sdk_get_answers_over_both_ingresses() -> anyhow::
 }
 
 async fn example(system: &System, arguments: &[&str]) -> anyhow::Result<Output> {
-    let server = system.nats.url();
-    python("examples/ask.py", &[&["--server", &server, "--key", KEY], arguments].concat()).await
+    asked(system, &[&["--key", KEY], arguments].concat()).await
+}
+
+async fn asked(system: &System, arguments: &[&str]) -> anyhow::Result<Output> {
+    let seed = system.nats.credentials().context("no credentials")?.join(seed_file(User::Caller.name()));
+    let seed = seed.to_str().context("the folder's name is no text")?;
+    python("examples/ask.py", &[&["--server", &system.nats.url(), "--seed", seed], arguments].concat()).await
 }
 
 async fn the_example_prints_what_is_streamed_to_it(system: &System) -> anyhow::Result<()> {
@@ -58,7 +64,7 @@ async fn the_example_says_what_is_wrong(system: &System) -> anyhow::Result<()> {
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{told}");
     assert!(told.contains("not_found") && told.contains("Nobody"), "{told}");
-    let refused = python("examples/ask.py", &["--server", &system.nats.url(), "Hello"]).await?;
+    let refused = asked(system, &["Hello"]).await?;
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(1) && told.contains("unauthenticated"), "{told}");
     Ok(())

@@ -14,7 +14,9 @@ use crate::Settings;
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The file is not there or not ours to read.
-    #[error("{path}: {source}; `hybridctl up` and scripts/make-secrets.sh create what bus.credentials_dir lacks")]
+    #[error(
+        "{path}: {source}; `hybridctl up` and scripts/make-secrets.sh create what bus.credentials_dir lacks"
+    )]
     Unreadable {
         /// The file.
         path: String,

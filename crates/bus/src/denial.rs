@@ -31,7 +31,12 @@ impl Denials {
     pub(crate) fn heard(&self, user: &str, words: &str) -> bool {
         let Some((operation, subject)) = parse(words) else { return false };
         self.counter.add(1, &[KeyValue::new("operation", operation)]);
-        tracing::error!(user, operation, subject, "the nats server denied this: the credentials have no right to it");
+        tracing::error!(
+            user,
+            operation,
+            subject,
+            "the nats server denied this: the credentials have no right to it"
+        );
         if operation == "publish" {
             // nobody may be waiting
             self.sender.send(Arc::from(subject)).ok();

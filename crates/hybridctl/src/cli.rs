@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use crate::output::Output;
 use crate::target::Target;
 use crate::{
-    agents, ask, audio, budgets, cost, explain, flags, jobs, mode, models, plan, schema, status, tether, up,
-    usage,
+    agents, ask, audio, budgets, cost, explain, flags, jobs, mode, models, permissions, plan, schema, status,
+    tether, up, usage,
 };
 
 /// Start Hybrid LLM, ask it, and see what it decided, has and cost
@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Budgets(Listing),
     /// Simulate what a workload would cost
     Cost(cost::Options),
+    /// Show who may do what on the bus
+    Bus(permissions::Options),
     /// Hand in, watch and fetch batches and fine-tuning at providers
     Jobs(jobs::Options),
     #[command(hide = true)]
@@ -76,7 +78,7 @@ impl Command {
             Self::Usage(options) => options.json,
             Self::Cost(options) => options.json(),
             Self::Jobs(options) => options.json,
-            Self::Up(_) | Self::Speak(_) | Self::Schema(_) | Self::Tether(_) => false,
+            Self::Up(_) | Self::Bus(_) | Self::Speak(_) | Self::Schema(_) | Self::Tether(_) => false,
         }
     }
 }
@@ -113,6 +115,10 @@ impl Cli {
             Command::Usage(options) => usage::run(&options, &system(&options.target)?, output).await,
             Command::Budgets(options) => budgets::run(options.json, &system(&options.target)?, output).await,
             Command::Cost(options) => cost::run(&options, output),
+            Command::Bus(options) => {
+                let permissions::Action::Permissions(options) = options.action;
+                permissions::run(&system(&options.target)?, output)
+            }
             Command::Jobs(options) => jobs::run(&options, &system(&options.target)?, output).await,
             Command::Tether(options) => Err(tether::exec(&options)),
         }

@@ -17,6 +17,7 @@ mod jobs;
 mod mode;
 mod models;
 mod output;
+mod permissions;
 mod plan;
 mod question;
 mod schema;

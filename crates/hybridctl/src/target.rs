@@ -12,6 +12,7 @@ use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use service_runtime::Secret;
 use tokio_util::sync::CancellationToken;
+use wire::permission::User;
 use wire::subject::{self, Call, service};
 use wire::v1;
 
@@ -22,7 +23,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Longest wait for an answer that takes no model.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Name of this program on the bus.
-const NAME: &str = "hybridctl";
+const NAME: &str = User::Operator.name();
 /// Said where nobody answers.
 const HOW_TO_START: &str = "`make up` starts everything";
 
@@ -125,6 +126,11 @@ impl Target {
 }
 
 impl System {
+    /// Name of the machine, and first token of the product's subjects.
+    pub(crate) fn names(&self) -> (&str, &str) {
+        (&self.machine, &self.bus.prefix)
+    }
+
     /// Connects, or says that nobody is there.
     pub(crate) async fn connect(&self) -> anyhow::Result<Connection> {
         let instance = uuid::Uuid::now_v7().simple().to_string();

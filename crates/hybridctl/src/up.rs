@@ -8,6 +8,7 @@
 //! started again at most [`keep::DEATHS_MAX`] times a minute; nothing a child writes can hold it up (see [`log`]).
 
 mod children;
+mod credentials;
 mod hint;
 mod keep;
 mod log;
@@ -40,7 +41,7 @@ pub(crate) struct Options {
     /// The nats-server to start [default: .tools/bin/nats-server, else the one on PATH]
     #[arg(long, value_name = "FILE")]
     pub(crate) nats_server: Option<PathBuf>,
-    /// What to start it with
+    /// What to start it with; the users are added where bus.credentials_dir is set
     #[arg(long, value_name = "FILE", default_value = "docker/nats/local.conf")]
     pub(crate) nats_config: PathBuf,
     /// Folder of the services' programs [default: the folder of this one]

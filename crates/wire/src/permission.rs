@@ -12,9 +12,11 @@ mod tests;
 
 use domain::{id::NodeId, routing::Plane};
 
-use crate::subject::{self, AUDIO_BUCKET, CONTROL_BUCKET, Method, Prefix, Subject as _, USAGE_STREAM, service};
+use crate::subject::{
+    self, AUDIO_BUCKET, CONTROL_BUCKET, Method, Prefix, Subject as _, USAGE_STREAM, service,
+};
 
-pub use render::{accounts, key_variable, render, seed_file};
+pub use render::{accounts, accounts_file, key_variable, render, seed_file};
 
 /// Somebody with credentials of its own. Each machine has one of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -190,9 +192,11 @@ impl Table<'_> {
             format!("CONSUMER.MSG.NEXT.{stream}.*"),
         ]);
         // acknowledgements and flow control, in the old form and in that with domain and account
-        self.publish(["ACK", "FC"].into_iter().flat_map(|kind| {
-            [format!("$JS.{kind}.{stream}.>"), format!("$JS.{kind}.*.*.{stream}.>")]
-        }));
+        self.publish(
+            ["ACK", "FC"]
+                .into_iter()
+                .flat_map(|kind| [format!("$JS.{kind}.{stream}.>"), format!("$JS.{kind}.*.*.{stream}.>")]),
+        );
     }
 
     fn writes_keys(&mut self, keys: &[&str]) {

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use super::Options;
 use super::children::Children;
+use super::credentials;
 use super::keep::Program;
 use super::log::Log;
 use super::plan::Plan;
@@ -68,7 +69,7 @@ pub(super) async fn start(
     if !is_loopback(&host) {
         bail!("no nats-server answers at {}, and bus.url is not this machine's own", plan.nats_url);
     }
-    let program = program(options, plan, port).await?;
+    let program = program(options, plan, log, port).await?;
     log.say(&format!("starting {} on port {port}", program.executable.display()));
     children.start(program);
     let answers = async {
@@ -130,9 +131,9 @@ fn recent_enough(version: &str) -> bool {
     }
 }
 
-async fn program(options: &Options, plan: &Plan, port: u16) -> anyhow::Result<Program> {
+async fn program(options: &Options, plan: &Plan, log: &Log, port: u16) -> anyhow::Result<Program> {
     let executable = executable(options).await?;
-    let config = options.nats_config.clone();
+    let mut config = options.nats_config.clone();
     if !config.is_file() {
         bail!(
             "there is no {}; run this in the repository's folder or name the file with --nats-config",
@@ -141,6 +142,18 @@ async fn program(options: &Options, plan: &Plan, port: u16) -> anyhow::Result<Pr
     }
     let store = plan.data_dir.join("nats");
     std::fs::create_dir_all(&store).with_context(|| format!("cannot make {}", store.display()))?;
+    match &plan.credentials {
+        Some(folder) => {
+            let accounts = credentials::users(folder, &plan.machine, &plan.prefix)?;
+            let shipped = std::path::absolute(&config).context("there is no working directory")?;
+            config = plan.data_dir.join("nats.conf");
+            let text = credentials::with_users(&shipped, &plan.data_dir, &accounts)?;
+            std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+        }
+        None => {
+            log.say("bus.credentials_dir is not set: everybody on this machine may do everything on the bus")
+        }
+    }
     let arguments = ["-c".into(), config.into_os_string(), "--port".into(), port.to_string().into()];
     Ok(Program {
         name: NAME,

@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub(super) data_dir: PathBuf,
     pub(super) nats_url: String,
     pub(super) prefix: String,
+    /// Folder of the users' seeds; none = the bus is open to everybody on this machine.
+    pub(super) credentials: Option<PathBuf>,
     /// Time a service takes at most for its own shutdown.
     pub(super) stop_deadline: Duration,
     /// Where the OpenAI-compatible interface listens; none when its service is left out.
@@ -78,6 +80,7 @@ impl Plan {
                 .context("there is no working directory")?,
             nats_url: first.text(&["bus", "url"])?.to_owned(),
             prefix: first.text(&["bus", "prefix"])?.to_owned(),
+            credentials: first.text(&["bus", "credentials_dir"]).ok().map(PathBuf::from),
             stop_deadline: Duration::from_millis(deadline_ms),
             api,
             page: find(service::OBSERVABILITY_HUB).map(|hub| hub.admin),

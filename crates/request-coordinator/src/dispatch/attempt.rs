@@ -155,7 +155,11 @@ impl Coordinator {
                 Err(error) => {
                     if let StreamError::Denied(subject) = &error {
                         let deployment = step.candidate.deployment.id.as_str();
-                        tracing::error!(deployment, subject, "a request was kept from an executor it has no right to");
+                        tracing::error!(
+                            deployment,
+                            subject,
+                            "a request was kept from an executor it has no right to"
+                        );
                     }
                     // it may still be at work: it must not go on beside the next candidate
                     self.cancel(step.asked).await;

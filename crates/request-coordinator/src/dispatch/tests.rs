@@ -36,7 +36,8 @@ impl World {
         let settings =
             Settings { url: nats.url(), credentials_dir: nats.credentials(), ..Settings::default() };
         let stop = CancellationToken::new();
-        let connect = async |user: User| Bus::connect(&settings, user.name(), "test", MACHINE, &stop).await.unwrap();
+        let connect =
+            async |user: User| Bus::connect(&settings, user.name(), "test", MACHINE, &stop).await.unwrap();
         let bus = connect(User::Coordinator).await;
         let folder = tempfile::tempdir().unwrap();
         let load = Load::default();

@@ -37,12 +37,21 @@ pub fn key_variable(user: User) -> String {
     format!("NKEY_{}", user.name().replace('-', "_").to_uppercase())
 }
 
-/// The accounts of a machine's nats-server, to be included by its configuration: `docker/nats/accounts-<machine>.conf`. The
-/// keys come from `secrets/bus/<machine>/nkeys.conf`.
+/// The accounts of a machine's nats-server, as statements of its configuration; `public_key` as for [`render`].
 #[must_use]
-pub fn accounts(machine: &NodeId, prefix: &Prefix) -> String {
-    let users = render(machine, prefix, |user| format!("${}", key_variable(user)));
-    format!("{}include ../../secrets/bus/{machine}/nkeys.conf\n{}users: {users} }}\n}}\nsystem_account: SYS\n", HEAD, ACCOUNTS)
+pub fn accounts(machine: &NodeId, prefix: &Prefix, public_key: impl Fn(User) -> String) -> String {
+    let users = render(machine, prefix, public_key);
+    format!(
+        "accounts {{\n  SYS: {{}}\n  APP: {{ jetstream: enabled, users: {users} }}\n}}\nsystem_account: SYS\n"
+    )
+}
+
+/// [`accounts`] as a file that is written before there are keys: `docker/nats/accounts-<machine>.conf`. The keys come from
+/// `secrets/bus/<machine>/nkeys.conf`.
+#[must_use]
+pub fn accounts_file(machine: &NodeId, prefix: &Prefix) -> String {
+    let accounts = accounts(machine, prefix, |user| format!("${}", key_variable(user)));
+    format!("{HEAD}include ../../secrets/bus/{machine}/nkeys.conf\n{accounts}")
 }
 
 const HEAD: &str = "\
@@ -50,7 +59,6 @@ const HEAD: &str = "\
 # crates/wire/src/permission.rs, which tells why; change it there. The server's own subjects stay in SYS, to which nobody has
 # credentials.
 ";
-const ACCOUNTS: &str = "accounts {\n  SYS: {}\n  APP: { jetstream: enabled, ";
 
 fn list(subjects: &[String]) -> String {
     let lines = subjects.iter().map(|subject| format!("\n      \"{subject}\""));

@@ -18,7 +18,11 @@ fn only_the_coordinator_publishes_to_executors_and_each_plane_is_heard_by_its_ow
         let holds = |list: &[String], text: &str| list.iter().any(|subject| subject.contains(text));
         let coordinator = user == User::Coordinator;
         assert_eq!(holds(&publish, ".exec.cloud."), coordinator, "{user:?}");
-        assert_eq!(holds(&publish, ".exec.local."), coordinator || user == User::CoordinatorPrivate, "{user:?}");
+        assert_eq!(
+            holds(&publish, ".exec.local."),
+            coordinator || user == User::CoordinatorPrivate,
+            "{user:?}"
+        );
         assert_eq!(holds(&subscribe, ".exec.cloud."), user == User::Adapter, "{user:?}");
         assert_eq!(holds(&subscribe, ".exec.local."), user == User::Pool, "{user:?}");
     }
@@ -43,7 +47,7 @@ fn the_committed_accounts_are_those_of_the_table() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docker/nats");
     for machine in ["mainpc", "pc2"] {
         let file = folder.join(format!("accounts-{machine}.conf"));
-        let wanted = accounts(&NodeId::new(machine).unwrap(), &Prefix::default());
+        let wanted = accounts_file(&NodeId::new(machine).unwrap(), &Prefix::default());
         if std::env::var_os("UPDATE_GENERATED").is_some() {
             std::fs::write(&file, &wanted).unwrap();
         }
