@@ -2,7 +2,7 @@
 //! users may.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use async_nats::{ConnectOptions, Event};
@@ -94,7 +94,7 @@ async fn denied(nats: &Nats, user: User) -> anyhow::Result<BTreeSet<String>> {
             let words = error.to_string();
             let operation = if words.contains("for Publish") { "publish" } else { "subscribe" };
             if let Some(subject) = words.split('"').nth(1) {
-                heard.lock().unwrap().insert(format!("{operation} {subject}"));
+                heard.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{operation} {subject}"));
             }
         }
         async {}
@@ -115,10 +115,10 @@ async fn denied(nats: &Nats, user: User) -> anyhow::Result<BTreeSet<String>> {
     echo.next().await.context("the echo does not come back")?;
     let end = "subscribe the.end".to_owned();
     e2e::wait::until("the server's last denial", e2e::system::PATIENCE, async || {
-        said.lock().unwrap().contains(&end).then_some(())
+        said.lock().unwrap_or_else(PoisonError::into_inner).contains(&end).then_some(())
     })
     .await?;
-    let mut said = said.lock().unwrap().clone();
+    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
     said.remove(&end);
     Ok(said)
 }
