@@ -40,7 +40,9 @@ impl SecondMachine {
         let extra = format!(
             "leafnodes {{ reconnect: \"250ms\", remotes: [ {{ url: \"nats-leaf://127.0.0.1:{leaf_port}\" }} ] }}"
         );
-        let nats = Nats::start_with(nats::Options { domain: SECOND.to_owned(), port: 0, extra, credentials: false }).await?;
+        let nats =
+            Nats::start_with(nats::Options { domain: SECOND.to_owned(), port: 0, extra, credentials: false })
+                .await?;
         let ports = port::Block::reserve()?;
         let file = folder.path().join("pc2.toml");
         std::fs::write(&file, config(folder.path(), &nats.url(), &ports, models)?)
