@@ -112,6 +112,7 @@ fn cloud() -> Deployment {
         degraded: false,
         vram: Bytes::ZERO,
         embedding_dimensions: 0,
+        load: Duration::ZERO,
     }
 }
 
