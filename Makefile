@@ -61,6 +61,7 @@ bench: setup ## Measure the system beside the floor of its design, the adapter b
 	@scripts/llama-server.sh
 	cargo run --locked --release -p bench -- engine
 	cargo bench --locked -p domain
+	cargo bench --locked -p observability-hub --bench month
 
 images: setup ## Pack the binaries of this host into images (PROFILE, IMAGE_PREFIX, IMAGE_TAG, BASE)
 	$(BUILD)

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fs, path::Path};
 
-const PROTOS: [&str; 10] = [
+const PROTOS: [&str; 11] = [
     "common",
     "decision",
     "inference",
@@ -13,6 +13,7 @@ const PROTOS: [&str; 10] = [
     "budget",
     "policy",
     "model",
+    "key",
 ];
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod bus;
 mod config;
+mod engine;
 mod hub;
 mod second;
 
@@ -12,13 +13,14 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use wire::permission::User;
 use wire::subject::service;
 
 pub use bus::{Caller, Reply, Streaming, question};
+pub use engine::Engine;
 pub use hub::{Hub, Row, Sample, Sums, Tokens, samples, sum};
 pub use second::{SECOND, SecondMachine};
 
@@ -28,7 +30,7 @@ use crate::{Child, FakeUpstream, Nats, fake_upstream, nats, port, wait, workspac
 
 /// How long anything may take that has no limit of its own, on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// The machine's name, in the file and as the JetStream domain.
+/// The machine's name unless a test has several.
 pub const MACHINE: &str = "mainpc";
 /// The key that the provider wants; in no log, no metric and no row of the ledger.
 pub const PROVIDER_KEY: &str = "sk-canary-of-the-provider-5b1f0e";
@@ -47,6 +49,12 @@ pub const LOCAL: &str = "demo";
 /// What a system is started with.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The machine's name, in the configuration and as the JetStream domain.
+    pub machine: &'static str,
+    /// The other machines that it shares keys and ledger with.
+    pub peers: Vec<&'static str>,
+    /// Appended to the server's configuration: the link to the other machines.
+    pub nats: String,
     /// The services that run, by name.
     pub services: Vec<&'static str>,
     /// What the provider does from the start.
@@ -55,8 +63,6 @@ pub struct Options {
     pub backup: bool,
     /// Providers also hear and speak.
     pub audio: bool,
-    /// More of the bus's configuration: leaf links.
-    pub nats: String,
     /// Keys that callers have to show; none = everybody may ask.
     pub api_keys: Vec<String>,
     /// Keys of the configuration that hold secrets, and the secrets.
@@ -68,11 +74,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            machine: MACHINE,
+            peers: Vec::new(),
+            nats: String::new(),
             services: service::ALL.to_vec(),
             script: Script::default(),
             backup: false,
             audio: false,
-            nats: String::new(),
             api_keys: Vec::new(),
             secrets: Vec::new(),
             set: Vec::new(),
@@ -159,7 +167,7 @@ impl System {
         let models: Vec<String> = models.map(|model| (*model).to_owned()).collect();
         // a link between two servers of a test is without accounts, as are then its users
         let on_bus = nats::Options {
-            domain: MACHINE.to_owned(),
+            domain: options.machine.to_owned(),
             port: 0,
             extra: options.nats.clone(),
             credentials: options.nats.is_empty(),
@@ -344,6 +352,15 @@ impl System {
         self.service(service)?.kill().map(drop)
     }
 
+    /// [`System::kill`] while others use the system; it has to be restarted before anything else is asked of it.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn strike(&self, service: &str) -> anyhow::Result<()> {
+        let child = self.services.get(service).with_context(|| format!("{service} does not run"))?;
+        child.signal(Signal::KILL)
+    }
+
     /// Starts a service again, on the same configuration and data, and waits until it is ready.
     ///
     /// # Errors
@@ -361,8 +378,8 @@ impl System {
     pub async fn engines(&self, count: usize) -> anyhow::Result<Vec<Engine>> {
         let pool = self.services.get(service::LOCAL_MODEL_POOL).context("no pool runs")?.pid();
         wait::until("the engines", PATIENCE, async || {
-            let found = children(pool);
-            (found.len() == count).then(|| found.into_iter().map(Engine).collect())
+            let found = engine::children(pool);
+            (found.len() == count).then(|| found.into_iter().map(Engine::new).collect())
         })
         .await
     }
@@ -397,47 +414,6 @@ impl Drop for System {
             }
         }
     }
-}
-
-/// A process of the local pool that runs one model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Engine(u32);
-
-impl Engine {
-    /// Process id.
-    #[must_use]
-    pub fn pid(self) -> u32 {
-        self.0
-    }
-
-    /// Signals it.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn signal(self, signal: Signal) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.0).ok().and_then(Pid::from_raw).context("no process id")?;
-        kill_process(pid, signal).with_context(|| format!("cannot signal the engine {}", self.0))
-    }
-
-    /// Whether the process is there (and is not a dead one that waits to be collected).
-    #[must_use]
-    pub fn lives(self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0));
-        stat.is_ok_and(|text| !text.contains(") Z "))
-    }
-}
-
-/// Processes whose parent is `parent`.
-fn children(parent: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let is_child = |pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // "pid (name) state ppid …"; a name may hold anything, a parenthesis as well.
-        let parent_of = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
-        parent_of == Some(parent)
-    };
-    pids.filter(is_child).collect()
 }
 
 /// Fails unless `output` ended well.

@@ -43,6 +43,7 @@ fn dependencies_point_from_services_to_the_core() -> anyhow::Result<()> {
         ("wire", &["domain"]),
         ("bus", &["domain", "wire", "durable-log"]),
         ("durable-log", &[]),
+        ("price-table", &["domain"]),
         ("service-runtime", &[]),
         ("proto", &[]),
         ("nvml-stub", &[]),
@@ -51,7 +52,7 @@ fn dependencies_point_from_services_to_the_core() -> anyhow::Result<()> {
         // The decoders are inside the services.
         ("fuzz", &["wire", "domain", "remote-api-adapter"]),
     ]);
-    let below_services: &[&str] = &["domain", "wire", "bus", "durable-log", "service-runtime"];
+    let below_services: &[&str] = &["domain", "wire", "bus", "durable-log", "price-table", "service-runtime"];
     for (name, needs) in &ours {
         let is_service = service::ALL.contains(name) || *name == "hybridctl";
         let allowed = match allowed.get(name) {

@@ -7,9 +7,13 @@
 //! Invariant: while every call costs at most what was reserved for it, spent and reserved together never exceed a machine's part
 //! of any budget.
 
+mod seen;
+
 use std::collections::BTreeMap;
 
 use crate::{routing::BudgetLeft, simulation::Share, units::Money};
+
+pub use seen::{Origin, Seen};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long a reservation that ran out is remembered, so that a late event corrects its charge.
@@ -24,6 +28,8 @@ pub enum Scope {
     Provider(String),
     /// What this agent asks for.
     Agent(String),
+    /// What is asked for with this virtual key.
+    Key(String),
 }
 
 impl std::fmt::Display for Scope {
@@ -33,13 +39,17 @@ impl std::fmt::Display for Scope {
             Self::All => f.write_str("all"),
             Self::Provider(name) => write!(f, "provider:{name}"),
             Self::Agent(name) => write!(f, "agent:{name}"),
+            Self::Key(id) => write!(f, "key:{id}"),
         }
     }
 }
 
 impl Scope {
     fn covers(&self, spender: &Spender) -> bool {
-        self.covers_call(&spender.provider, &spender.agent)
+        match self {
+            Self::Key(id) => spender.key == *id,
+            _ => self.covers_call(&spender.provider, &spender.agent),
+        }
     }
 
     /// Of its text form; `None` for anything else.
@@ -49,17 +59,19 @@ impl Scope {
             None => (text == "all").then_some(Self::All),
             Some(("provider", name)) => Some(Self::Provider(name.to_owned())),
             Some(("agent", name)) => Some(Self::Agent(name.to_owned())),
+            Some(("key", id)) => Some(Self::Key(id.to_owned())),
             Some(_) => None,
         }
     }
 
-    /// Whether it covers what `agent` asks of `provider`; empty = not known.
+    /// Whether it covers what `agent` asks of `provider`, whatever key it shows; empty = not known.
     #[must_use]
     pub fn covers_call(&self, provider: &str, agent: &str) -> bool {
         match self {
             Self::All => true,
             Self::Provider(name) => provider == name,
             Self::Agent(name) => agent == name,
+            Self::Key(_) => false,
         }
     }
 }
@@ -153,6 +165,8 @@ pub struct Spender {
     pub provider: String,
     /// Agent that asks.
     pub agent: String,
+    /// Id of the virtual key that was shown.
+    pub key: String,
 }
 
 /// One attempt to answer a request.
@@ -261,6 +275,7 @@ pub struct Book {
     accounts: Vec<Account>,
     open: BTreeMap<String, Reservation>,
     assumed: BTreeMap<String, Assumed>,
+    seen: Seen,
 }
 
 /// What of a [`Book`] has to survive a restart.
@@ -272,6 +287,8 @@ pub struct Kept {
     pub open: Vec<(String, Reservation)>,
     /// Reservations that ran out: id, charged, when.
     pub assumed: Vec<(String, Money, u64)>,
+    /// Events that were settled.
+    pub seen: Seen,
 }
 
 impl Book {
@@ -291,7 +308,8 @@ impl Book {
             .collect();
         let assumed =
             kept.assumed.into_iter().map(|(id, charged, at_unix_ms)| (id, Assumed { charged, at_unix_ms }));
-        let mut book = Self { accounts, open: kept.open.into_iter().collect(), assumed: assumed.collect() };
+        let open = kept.open.into_iter().collect();
+        let mut book = Self { accounts, open, assumed: assumed.collect(), seen: kept.seen };
         book.count_reserved();
         book
     }
@@ -310,6 +328,7 @@ impl Book {
                 .iter()
                 .map(|(id, assumed)| (id.clone(), assumed.charged, assumed.at_unix_ms))
                 .collect(),
+            seen: self.seen.clone(),
         }
     }
 
@@ -352,6 +371,11 @@ impl Book {
         }
         self.open.insert(id.to_owned(), reservation);
         Ok(())
+    }
+
+    /// Whether an event has to be settled: one that comes again is not.
+    pub fn first_time(&mut self, origin: &str, number: u64, now_unix_ms: u64) -> bool {
+        self.seen.first_time(origin, number, now_unix_ms)
     }
 
     /// A call ended at `at_unix_ms` and cost so much; one that ended in an earlier window is not charged to this one. `spender`

@@ -85,6 +85,10 @@ name!(
     JobId, "job_id", 48, "1 to 48 letters, digits, `-` or `_`", |c| c.is_ascii_alphanumeric() || c == '-' || c == '_'
 );
 name!(
+    /// A virtual key's name, for example `ci`. Stands in the ledger, in budgets and in the key itself.
+    KeyId, "key", 32, "1 to 32 letters, digits, `-` or `_`", |c| c.is_ascii_alphanumeric() || c == '-' || c == '_'
+);
+name!(
     /// A model or a model alias as callers name it, for example `local/fast` or `gpt-4o`.
     ModelName, "model", 128, "1 to 128 letters, digits, `.`, `_`, `:`, `/`, `@`, `+` or `-`",
     |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '/' | '@' | '+' | '-')

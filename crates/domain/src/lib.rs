@@ -10,6 +10,7 @@ pub mod energy;
 pub mod fault;
 pub mod id;
 pub mod inference;
+pub mod key;
 pub mod lifecycle;
 pub mod pricing;
 pub mod resilience;

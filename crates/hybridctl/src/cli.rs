@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::output::Output;
 use crate::target::Target;
 use crate::{
-    agents, ask, audio, budgets, cost, explain, flags, jobs, mode, models, permissions, plan, schema, status,
+    agents, ask, audio, budgets, cost, explain, flags, jobs, keys, mode, models, permissions, plan, schema, status,
     tether, up, usage,
 };
 
@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Usage(usage::Options),
     /// Show what may be spent, what is, and what is set aside
     Budgets(Listing),
+    /// Make, change and revoke virtual keys
+    Keys(keys::Options),
     /// Simulate what a workload would cost
     Cost(cost::Options),
     /// Show who may do what on the bus
@@ -78,6 +80,7 @@ impl Command {
             Self::Usage(options) => options.json,
             Self::Cost(options) => options.json(),
             Self::Jobs(options) => options.json,
+            Self::Keys(options) => options.json,
             Self::Up(_) | Self::Bus(_) | Self::Speak(_) | Self::Schema(_) | Self::Tether(_) => false,
         }
     }
@@ -119,6 +122,7 @@ impl Cli {
                 let permissions::Action::Permissions(options) = options.action;
                 permissions::run(&system(&options.target)?, output)
             }
+            Command::Keys(options) => keys::run(&options, &system(&options.target)?, output).await,
             Command::Jobs(options) => jobs::run(&options, &system(&options.target)?, output).await,
             Command::Tether(options) => Err(tether::exec(&options)),
         }

@@ -14,6 +14,7 @@ mod cost;
 mod explain;
 mod flags;
 mod jobs;
+mod keys;
 mod mode;
 mod models;
 mod output;

@@ -54,6 +54,8 @@ struct Sections {
     bus: bus::Settings,
     #[serde(rename = "request-coordinator")]
     coordinator: Coordinator,
+    #[serde(rename = "model-manager-suite")]
+    manager: Manager,
     #[serde(rename = "observability-hub")]
     hub: Hub,
     #[serde(rename = "local-model-pool")]
@@ -79,6 +81,12 @@ impl Default for Pool {
     }
 }
 
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Manager {
+    master_key: Option<Secret>,
+}
+
 /// The hub's own section has the same defaults.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -99,6 +107,7 @@ pub(crate) struct System {
     bus: bus::Settings,
     machine: String,
     coordinator: Coordinator,
+    manager: Manager,
     hub: Hub,
     pool: Pool,
     pub(crate) timeout: Option<Duration>,
@@ -118,6 +127,7 @@ impl Target {
             bus,
             machine: self.machine.clone().unwrap_or(node.machine),
             coordinator: sections.coordinator,
+            manager: sections.manager,
             hub: sections.hub,
             pool: sections.pool,
             timeout: self.timeout.map(Duration::from_secs),
@@ -153,6 +163,14 @@ impl System {
     /// The folder of the local models on this machine.
     pub(crate) fn models_dir(&self) -> &Path {
         &self.pool.models_dir
+    }
+
+    /// What a manager wants to see before it changes keys; empty where none is configured, or it cannot be read: the answer says
+    /// the rest.
+    pub(crate) fn master_key(&self) -> String {
+        use service_runtime::secret::ExposeSecret as _;
+        let key = self.manager.master_key.as_ref().and_then(|key| key.resolve().ok());
+        key.map(|key| key.expose_secret().to_owned()).unwrap_or_default()
     }
 
     /// Where the hub is, and the token for reading.

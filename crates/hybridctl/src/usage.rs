@@ -1,49 +1,80 @@
 //! `hybridctl usage`: the ledger, asked of observability-hub over HTTP.
 
+pub(crate) mod hub;
 mod ledger;
+pub(crate) mod reprice;
 pub(crate) mod times;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::Context as _;
 use clap::ValueEnum;
 use domain::units::Money;
-use serde::de::DeserializeOwned;
 use service_runtime::Clock;
 
 use crate::output::Output;
 use crate::table::Table;
 use crate::target::{System, Target};
+pub(crate) use hub::Hub;
 use ledger::{Ended, Energy, Group, Named, Request, Summary};
-
-/// A hub that is there takes a connection within this.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// A summary of a year takes well under a second.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Show the attempts of one request
-    #[arg(conflicts_with_all = ["from", "to", "by", "export"])]
+    #[arg(conflicts_with_all = ["from", "to", "by"])]
     request_id: Option<String>,
-    /// First moment: a day (2026-01-31, UTC), a time (2026-01-31T12:00:00Z), or how long ago (24h, 7d) [default: today, UTC]
-    #[arg(long, value_name = "TIME")]
-    from: Option<String>,
-    /// Moment behind the last, in the same ways
-    #[arg(long, value_name = "TIME")]
-    to: Option<String>,
+    #[command(flatten)]
+    span: Span,
     /// What to sum up by
     #[arg(long, value_enum, default_value_t = By::Tier)]
     by: By,
-    /// Write every attempt to stdout
-    #[arg(long, value_enum, conflicts_with_all = ["by", "json"])]
-    export: Option<Export>,
-    /// For programs: the hub's answer as JSON
-    #[arg(long)]
+    /// For programs: the answer as JSON
+    #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) target: Target,
+}
+
+/// A stretch of the ledger.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Span {
+    /// First moment: a day (2026-01-31, UTC), a time (2026-01-31T12:00:00Z), or how long ago (24h, 7d) [default: today, UTC]
+    #[arg(long, value_name = "TIME", global = true)]
+    from: Option<String>,
+    /// Moment behind the last, in the same ways
+    #[arg(long, value_name = "TIME", global = true)]
+    to: Option<String>,
+}
+
+impl Span {
+    /// As the hub's parameters.
+    pub(crate) fn query(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
+        let now = Clock::system().now_unix_ms();
+        let mut query = Vec::new();
+        for (name, text) in [("from", &self.from), ("to", &self.to)] {
+            if let Some(text) = text {
+                query.push((
+                    name,
+                    times::unix_ms(text, now).with_context(|| format!("--{name}"))?.to_string(),
+                ));
+            }
+        }
+        Ok(query)
+    }
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Write every attempt to stdout
+    Export {
+        /// How
+        #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+        format: Format,
+    },
+    /// Show what the past would have cost at other prices; the ledger stays as it is
+    Reprice(reprice::Options),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,11 +83,12 @@ enum By {
     Provider,
     Model,
     Agent,
+    Key,
     Day,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Export {
+enum Format {
     Jsonl,
     Csv,
 }
@@ -66,17 +98,17 @@ pub(crate) async fn run(options: &Options, system: &System, output: &Output) -> 
     if let Some(request_id) = &options.request_id {
         return one_request(&hub, request_id, options.json, output).await;
     }
-    let now = Clock::system().now_unix_ms();
-    let mut query = Vec::new();
-    for (name, text) in [("from", &options.from), ("to", &options.to)] {
-        if let Some(text) = text {
-            query.push((name, times::unix_ms(text, now).with_context(|| format!("--{name}"))?.to_string()));
+    let mut query = options.span.query()?;
+    match &options.action {
+        Some(Action::Export { format }) => {
+            let format = if *format == Format::Jsonl { "jsonl" } else { "csv" };
+            query.push(("format", format.to_owned()));
+            return hub.copy(&["api", "usage", "export"], &query, output).await;
         }
-    }
-    if let Some(export) = options.export {
-        let format = if export == Export::Jsonl { "jsonl" } else { "csv" };
-        query.push(("format", format.to_owned()));
-        return hub.copy(&["api", "usage", "export"], &query, output).await;
+        Some(Action::Reprice(prices)) => {
+            return reprice::run(prices, &hub, &query, options.json, output).await;
+        }
+        None => {}
     }
     let value: serde_json::Value = hub.get(&["api", "usage", "summary"], &query).await?;
     if options.json {
@@ -109,6 +141,7 @@ fn summary_lines(summary: Summary, by: By) -> Vec<String> {
         By::Provider => ("provider", summary.by_provider),
         By::Model => ("model", summary.by_model),
         By::Agent => ("agent", summary.by_agent),
+        By::Key => ("key", summary.by_key),
         By::Day => ("day", summary.by_day),
     };
     let mut table =
@@ -126,6 +159,13 @@ fn summary_lines(summary: Summary, by: By) -> Vec<String> {
         times::text(summary.to_unix_ms)
     ));
     lines.extend(summary.energy.as_ref().and_then(electricity));
+    if summary.totals.group.cost_unknown > 0 {
+        lines.push(format!(
+            "the cost of {} attempts is not known and not in the sums",
+            summary.totals.group.cost_unknown
+        ));
+    }
+    lines.extend(summary.reference.as_ref().map(savings));
     if summary.ledger.missing_events > 0 {
         lines.push(format!("the ledger still misses {} events", summary.ledger.missing_events));
     }
@@ -155,6 +195,23 @@ fn watt_hours(millijoules: i64) -> String {
     format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000)
 }
 
+/// What the answered text would have cost at one model.
+fn savings(reference: &ledger::Reference) -> String {
+    let money = Money::picodollars;
+    #[expect(clippy::cast_precision_loss, reason = "for people, one digit after the point")]
+    let percent = match reference.cost_picodollars {
+        0 => String::new(),
+        there => format!(" ({:.1} %)", reference.saved_picodollars as f64 / there as f64 * 100.0),
+    };
+    format!(
+        "all text from {} would have cost {}; here it cost {}: {}{percent} saved",
+        reference.model,
+        money(reference.cost_picodollars),
+        money(reference.actual_picodollars),
+        money(reference.saved_picodollars)
+    )
+}
+
 /// The ledger spells tiers as identifiers, everything else with hyphens.
 fn with_its_tiers_name(mut group: Named) -> Named {
     group.name = group.name.replace('_', "-");
@@ -162,6 +219,7 @@ fn with_its_tiers_name(mut group: Named) -> Named {
 }
 
 fn cells(name: String, group: &Group) -> [String; 8] {
+    let cost = Money::picodollars(group.cost_picodollars);
     [
         name,
         group.attempts.to_string(),
@@ -170,7 +228,8 @@ fn cells(name: String, group: &Group) -> [String; 8] {
         group.cancelled.to_string(),
         group.tokens.input.to_string(),
         group.tokens.output.to_string(),
-        Money::picodollars(group.cost_picodollars).to_string(),
+        // the known part, and that there is more
+        if group.cost_unknown > 0 { format!("{cost} + ?") } else { cost.to_string() },
     ]
 }
 
@@ -222,81 +281,6 @@ fn request_lines(request: Request) -> Vec<String> {
         lines.push(crate::table::printable(&decision));
     }
     lines
-}
-
-/// The hub's HTTP interface.
-pub(crate) struct Hub {
-    client: reqwest::Client,
-    base: reqwest::Url,
-    token: Option<String>,
-}
-
-impl Hub {
-    pub(crate) fn new(system: &System) -> anyhow::Result<Self> {
-        let (listen, token) = system.hub()?;
-        let address = crate::up::reachable(listen);
-        Ok(Self {
-            client: reqwest::Client::builder()
-                .connect_timeout(CONNECT_MAX)
-                .read_timeout(system.timeout.unwrap_or(ANSWER_MAX))
-                .no_proxy()
-                .build()?,
-            base: reqwest::Url::parse(&format!("http://{address}"))?,
-            token,
-        })
-    }
-
-    async fn send(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<reqwest::Response> {
-        let mut url = self.base.clone();
-        url.path_segments_mut().map_err(|()| anyhow!("{} has no path", self.base))?.extend(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let mut request = self.client.get(url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        let response = request.send().await.map_err(|error| {
-            if error.is_connect() {
-                anyhow!("observability-hub does not answer at {}; `make up` starts everything", self.base)
-            } else {
-                anyhow!("observability-hub at {}: {error}", self.base)
-            }
-        })?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let status = response.status();
-        let refusal: Result<ledger::Refusal, _> = response.json().await;
-        match refusal {
-            Ok(refusal) => bail!("{}: {}", refusal.error.code, refusal.error.message),
-            Err(_) => bail!("observability-hub at {} answered with status {status}", self.base),
-        }
-    }
-
-    pub(crate) async fn get<T: DeserializeOwned>(
-        &self,
-        path: &[&str],
-        query: &[(&str, String)],
-    ) -> anyhow::Result<T> {
-        Ok(self.send(path, query).await?.json().await?)
-    }
-
-    /// Copies the body to stdout as it comes.
-    async fn copy(
-        &self,
-        path: &[&str],
-        query: &[(&str, String)],
-        output: &Output,
-    ) -> anyhow::Result<ExitCode> {
-        let mut response = self.send(path, query).await?;
-        while let Some(chunk) = response.chunk().await.context("the export broke off, it is not whole")? {
-            if !output.bytes(&chunk) {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
-        Ok(ExitCode::SUCCESS)
-    }
 }
 
 #[cfg(test)]

@@ -163,11 +163,11 @@ async fn what_it_cost_is_what_was_told(system: &System) -> anyhow::Result<()> {
     assert!(table.contains("upstream") && table.contains(" ok "), "{table}");
 
     let summary = json(system, &["usage", "--json", "--from", "1h"]).await?;
-    let lines = succeeded(&run(system, &["usage", "--from", "1h", "--export", "jsonl"]).await?)?;
+    let lines = succeeded(&run(system, &["usage", "export", "--from", "1h"]).await?)?;
     let attempts: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let sum: i64 = attempts.iter().filter_map(|attempt| attempt["cost_picodollars"].as_i64()).sum();
     assert_eq!(summary["totals"]["cost_picodollars"], sum);
-    let csv = succeeded(&run(system, &["usage", "--export", "csv"]).await?)?;
+    let csv = succeeded(&run(system, &["usage", "export", "--format", "csv"]).await?)?;
     assert_eq!(csv.lines().count(), attempts.len() + 1);
     let unknown = run(system, &["usage", "no-such-request"]).await?;
     assert_eq!(unknown.status.code(), Some(1));

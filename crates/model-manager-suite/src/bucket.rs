@@ -24,6 +24,8 @@ pub(crate) struct Stored {
     pub(crate) revision: u64,
     /// Registrations of all machines, flags and switched aliases of this one.
     pub(crate) entries: Vec<(String, Bytes)>,
+    /// Virtual keys of all machines.
+    pub(crate) keys: Vec<(String, Bytes)>,
 }
 
 /// Reads the bucket, as often as it takes. `None` when stopped.
@@ -48,9 +50,11 @@ pub(crate) async fn read(bus: &Bus, control: &Control, stop: &CancellationToken)
 async fn read_once(bus: &Bus, control: &Control) -> Result<Stored, bus::control::ControlError> {
     let flags = flag_prefix(bus);
     let aliases = alias_key(bus.machine());
+    let kind = |key: &str, kind: &str| key.split('.').nth(1) == Some(kind);
     let wanted =
-        |key: &str| key.starts_with(&flags) || key == aliases || key.split('.').nth(1) == Some("reg");
+        |key: &str| key.starts_with(&flags) || key == aliases || kind(key, "reg") || kind(key, "key");
     let entries = control.entries(wanted).await?;
+    let (keys, entries) = entries.into_iter().partition(|(key, _)| kind(key, "key"));
     let snapshot = control.get(&snapshot_key(bus.machine())).await?;
     let revision = snapshot.map_or(0, |bytes| {
         v1::RoutingSnapshot::decode(bytes).map_or_else(
@@ -61,7 +65,7 @@ async fn read_once(bus: &Bus, control: &Control) -> Result<Stored, bus::control:
             |snapshot| snapshot.revision,
         )
     });
-    Ok(Stored { revision, entries })
+    Ok(Stored { revision, entries, keys })
 }
 
 /// Writes each view until `stop` fires; one that is overtaken while the bucket is away is not written any more. Tells the

@@ -32,7 +32,7 @@ use wire::{
     v1,
 };
 
-use crate::{catalog::Catalog, metrics::Metrics};
+use crate::{catalog::Catalog, keys::KeyTable, metrics::Metrics};
 
 /// Calls, and messages of the usage stream, that are applied together.
 const TOGETHER_MAX: usize = 256;
@@ -51,6 +51,8 @@ pub(crate) struct Budgets {
     /// For reservations of which nothing more is heard.
     pub(crate) ledger: Ledger,
     pub(crate) catalogs: watch::Receiver<Arc<Catalog>>,
+    /// Virtual keys have budgets too.
+    pub(crate) keys: watch::Receiver<Arc<KeyTable>>,
     pub(crate) metrics: Metrics,
     /// Told how the budgets stand.
     pub(crate) standings: watch::Sender<Vec<v1::BudgetLeft>>,
@@ -117,6 +119,10 @@ impl Budgets {
                         self.catalogs.mark_unchanged();
                         self.change(&mut kept, vec![Change::Rules]).await.ok();
                     }
+                    Ok(()) = self.keys.changed() => {
+                        self.keys.mark_unchanged();
+                        self.change(&mut kept, vec![Change::Rules]).await.ok();
+                    }
                     _ = tick.tick() => {
                         if usage.is_none() && !kept.book.accounts().is_empty() {
                             usage = self.follow(kept.settled).await;
@@ -150,7 +156,10 @@ impl Budgets {
     /// The budgets in force.
     fn rules(&self) -> Vec<domain::budget::Budget> {
         let machine = self.bus.machine();
-        self.catalogs.borrow().budgets.iter().map(|budget| budget.of(machine)).collect()
+        let catalog = Arc::clone(&self.catalogs.borrow());
+        let keys = Arc::clone(&self.keys.borrow());
+        let of_keys = keys.usable().flat_map(|key| key.budgets(machine));
+        catalog.budgets.iter().map(|budget| budget.of(machine)).chain(of_keys).collect()
     }
 
     async fn follow(
@@ -196,8 +205,9 @@ impl Budgets {
             let request = v1::BudgetRequest::decode(call.payload).map_err(|error| {
                 Fault::invalid("payload", format!("the payload is no llm.v1.BudgetRequest: {error}"))
             });
-            let asked =
-                request.and_then(|request| request.reserve.map(|reserve| reserve.check(now)).transpose());
+            let asked = request
+                .and_then(|request| request.reserve.map(|reserve| reserve.check(now)).transpose())
+                .and_then(|asked| self.known(asked));
             match asked {
                 Ok(Some((id, reservation))) => {
                     changes.push(Change::Reserve(id, reservation));
@@ -226,6 +236,16 @@ impl Budgets {
         for (reply_to, answer) in waiting.iter().zip(answers) {
             self.reply(reply_to, answer).await;
         }
+    }
+
+    /// A key that is not known here yet may have a budget: nothing is set aside for it.
+    fn known(&self, asked: Option<(String, Reservation)>) -> Result<Option<(String, Reservation)>, Fault> {
+        let key = asked.as_ref().map_or("", |(_, reservation)| reservation.spender.key.as_str());
+        if key.is_empty() || self.keys.borrow().has(key) {
+            return Ok(asked);
+        }
+        let message = format!("key {key:?} is not known to this machine's manager yet");
+        Err(Fault::new(Code::Unavailable, Origin::Internal, true, message).in_field("key"))
     }
 
     async fn reply(&self, reply_to: &str, reply: v1::BudgetReply) {
@@ -289,7 +309,9 @@ impl Budgets {
                 Change::Settle(message) if message.sequence > kept.settled => {
                     kept.settled = message.sequence;
                     for event in &message.events {
-                        effects.alerts.extend(settle(&mut kept.book, event, now));
+                        if kept.book.first_time(&event.origin_instance, event.origin_counter, now) {
+                            effects.alerts.extend(settle(&mut kept.book, event, now));
+                        }
                     }
                 }
                 Change::Settle(_) => {}
@@ -333,6 +355,7 @@ impl Budgets {
             outcome: v1::Outcome::Failed.into(),
             error_code: v1::ErrorCode::from(Code::Unavailable).into(),
             agent: reservation.spender.agent,
+            tenant: reservation.spender.key,
             deployment: reservation.call.deployment,
             provider: reservation.spender.provider,
             usage: Some(v1::TokenUsage { estimated: true, ..Default::default() }),
@@ -347,7 +370,8 @@ fn settle(book: &mut Book, event: &v1::UsageEvent, now_unix_ms: u64) -> Vec<Acco
     if event.reservation_id.is_empty() && event.cost_picodollars == 0 {
         return Vec::new();
     }
-    let spender = Spender { provider: event.provider.clone(), agent: event.agent.clone() };
+    let spender =
+        Spender { provider: event.provider.clone(), agent: event.agent.clone(), key: event.tenant.clone() };
     // a clock that runs ahead must not begin tomorrow's window
     let at = event.finished_unix_ms.min(now_unix_ms);
     book.settle(&event.reservation_id, &spender, Money::picodollars(event.cost_picodollars.max(0)), at)

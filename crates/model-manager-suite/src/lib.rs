@@ -18,6 +18,7 @@ mod budget;
 pub mod catalog;
 mod flags;
 mod keeper;
+mod keys;
 mod metrics;
 mod plan;
 pub mod registration;
@@ -30,7 +31,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use bus::{Announcement, Announcer, Bus, control::Control, executor::Load, ledger::Ledger};
-use service_runtime::Process;
+use bytes::Bytes;
+use service_runtime::{Process, secret::Secret};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -46,6 +48,7 @@ use crate::{
     catalog::Catalog,
     flags::Flags,
     keeper::{Inputs, Keeper},
+    keys::{KeyTable, Keys},
     metrics::Metrics,
     registration::Instance,
     registry::{INSTANCES_MAX, Registry},
@@ -84,8 +87,9 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let (views, latest) = watch::channel(None);
     let metrics = Metrics::new(&latest);
     let (catalogs_in, catalogs) = watch::channel(Arc::clone(&catalog));
+    let keys = keys(&process, &bus, &control, (config.master_key.as_ref(), stored.keys)).await?;
     let (standings, budgets_left) = watch::channel(Vec::new());
-    budgets(&process, &bus, &control, &catalogs, &metrics, standings).await?;
+    budgets(&process, &bus, &control, (&catalogs, keys), &metrics, standings).await?;
     let told = Told { metrics: metrics.clone(), health: catalog_health };
     let reloading = files.watch(marks, config.reload_interval, catalogs_in, told, stop.clone());
     process.tasks.spawn("reload", reloading);
@@ -136,12 +140,36 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Keeps this machine's virtual keys and knows those of the others.
+async fn keys(
+    process: &Process,
+    bus: &Bus,
+    control: &Control,
+    (master, stored): (Option<&Secret>, Vec<(String, Bytes)>),
+) -> anyhow::Result<watch::Receiver<Arc<KeyTable>>> {
+    let stop = process.shutdown.token();
+    let name = subject::KeyCall(bus.machine().clone()).name(bus.prefix());
+    let calls = bus.subscribe(name, Some(process.service())).await?;
+    // the budgets of keys that are not known yet would be forgotten
+    let (table, told) = watch::channel(Arc::new(KeyTable::read(stored)));
+    let keys = Keys {
+        bus: bus.clone(),
+        control: control.clone(),
+        clock: process.clock.clone(),
+        master: master.cloned(),
+        table,
+    };
+    let changes = control.watch(bus, subject::VIRTUAL_KEYS.to_owned(), stop.clone());
+    spawn(process, "keys", Box::pin(keys.run(changes, calls, stop)));
+    Ok(told)
+}
+
 /// Answers reservations and settles them, when there are budgets or may be after a reload.
 async fn budgets(
     process: &Process,
     bus: &Bus,
     control: &Control,
-    catalogs: &watch::Receiver<Arc<Catalog>>,
+    (catalogs, keys): (&watch::Receiver<Arc<Catalog>>, watch::Receiver<Arc<KeyTable>>),
     metrics: &Metrics,
     standings: watch::Sender<Vec<wire::v1::BudgetLeft>>,
 ) -> anyhow::Result<()> {
@@ -157,6 +185,7 @@ async fn budgets(
         clock: process.clock.clone(),
         ledger,
         catalogs: catalogs.clone(),
+        keys,
         metrics: metrics.clone(),
         standings,
     };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use service_runtime::secret::Secret;
 
 use crate::registry::Patience;
 
@@ -43,6 +44,8 @@ pub struct Section {
     pub status_interval_ms: u64,
     /// How often the two files are looked at for changes, milliseconds, 10 to 600,000.
     pub reload_interval_ms: u64,
+    /// Who shows it may make, change and revoke virtual keys; none = everybody who reaches the bus may.
+    pub master_key: Option<Secret>,
 }
 
 impl Default for Section {
@@ -56,6 +59,7 @@ impl Default for Section {
             settle_ms: 1_000,
             status_interval_ms: 5_000,
             reload_interval_ms: 2_000,
+            master_key: None,
         }
     }
 }
@@ -77,6 +81,8 @@ pub struct Config {
     pub status_interval: Duration,
     /// See [`Section::reload_interval_ms`].
     pub reload_interval: Duration,
+    /// See [`Section::master_key`].
+    pub master_key: Option<Secret>,
 }
 
 /// A value out of its range.
@@ -108,6 +114,7 @@ impl TryFrom<Section> for Config {
             settle: millis("settle_ms", raw.settle_ms, 0, 10_000)?,
             status_interval: millis("status_interval_ms", raw.status_interval_ms, 100, 600_000)?,
             reload_interval: millis("reload_interval_ms", raw.reload_interval_ms, 10, 600_000)?,
+            master_key: raw.master_key,
         })
     }
 }

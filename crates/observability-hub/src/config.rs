@@ -1,6 +1,6 @@
 //! The `[observability-hub]` section: as written ([`Raw`]), and checked ([`Config`]).
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use domain::units::Money;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,11 @@ pub struct Raw {
     pub live_clients_max: u32,
     /// Price of a kilowatt-hour, dollars, as in `0.30`: what the energy of local requests costs.
     pub electricity_per_kwh: String,
+    /// Table of prices with the reference model in it.
+    pub prices_file: PathBuf,
+    /// `<provider>/<model>` of the price table: what everything would have cost there is what savings are counted against. Empty =
+    /// savings are not counted.
+    pub reference_model: String,
 }
 
 impl Default for Raw {
@@ -78,6 +83,8 @@ impl Default for Raw {
             write_token: None,
             live_clients_max: 32,
             electricity_per_kwh: "0.30".to_owned(),
+            prices_file: PathBuf::from("config/prices.toml"),
+            reference_model: "openai/gpt-4o".to_owned(),
         }
     }
 }
@@ -101,6 +108,10 @@ pub struct Config {
     pub live_clients_max: usize,
     /// See [`Raw::electricity_per_kwh`].
     pub electricity_per_kwh: Money,
+    /// See [`Raw::prices_file`].
+    pub prices_file: PathBuf,
+    /// Provider and model, see [`Raw::reference_model`].
+    pub reference_model: Option<(String, String)>,
 }
 
 /// A value that is not allowed.
@@ -161,8 +172,22 @@ impl TryFrom<Raw> for Config {
             write_token: raw.write_token,
             live_clients_max: clients as usize,
             electricity_per_kwh,
+            prices_file: raw.prices_file,
+            reference_model: reference(&raw.reference_model)?,
         })
     }
+}
+
+fn reference(text: &str) -> Result<Option<(String, String)>, InvalidConfig> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let both = text.split_once('/').filter(|(provider, model)| !provider.is_empty() && !model.is_empty());
+    both.map(|(provider, model)| Some((provider.to_owned(), model.to_owned()))).ok_or_else(|| InvalidConfig {
+        field: "reference_model",
+        value: format!("{text:?}"),
+        expected: "a provider and a model of the price table, as in \"openai/gpt-4o\", or nothing",
+    })
 }
 
 fn within(

@@ -21,7 +21,10 @@ mod usage;
 mod write;
 
 use self::{access::Access, live::Live, write::WriteGate};
-use crate::{config::Role, ledger::Ledger, metric_store::MetricStore, remote_write, telemetry::WriteMeters};
+use crate::{
+    config::Role, ledger::Ledger, metric_store::MetricStore, reference::Reference, remote_write,
+    telemetry::WriteMeters,
+};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -44,6 +47,8 @@ pub struct App {
     pub role: Role,
     /// What a kilowatt-hour costs.
     pub electricity_per_kwh: Money,
+    /// What savings are counted against.
+    pub reference: Option<Arc<Reference>>,
 }
 
 /// The routes, for [`service_runtime::Process::serve_admin`].

@@ -1,8 +1,8 @@
-//! The ledger view: every attempt once, in SQLite, with hourly sums kept in the same transaction.
+//! The ledger view: every attempt once, in SQLite, with sums by hour and by day kept in the same transaction.
 //!
 //! JetStream carries the events; this file is what is asked. Invariants:
 //! - an event id is one row, however often it is delivered, and only its first delivery changes a sum;
-//! - `rollup_hour` is the sum of `attempt`, because both change in one transaction, and a commit is on the disk before
+//! - `rollup_hour` and `rollup_day` are the sums of `attempt`, because all change in one transaction, and a commit is on the disk before
 //!   [`Ledger::record`] returns (WAL, `synchronous=FULL`);
 //! - one thread writes through one connection; readers have read-only connections of their own and see whole commits.
 //!

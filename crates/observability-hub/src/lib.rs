@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod ledger;
 pub mod metric_store;
 pub mod promql;
+pub mod reference;
 pub mod remote_write;
 pub mod telemetry;
 
@@ -31,6 +32,7 @@ use crate::{
     ingest::Ingest,
     ledger::Ledger,
     metric_store::{MetricStore, local::LocalStore},
+    reference::Reference,
     telemetry::WriteMeters,
 };
 
@@ -73,6 +75,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         write_limits: config.metrics.request,
         role: config.role,
         electricity_per_kwh: config.electricity_per_kwh,
+        reference: Reference::read(&config),
     };
     process.serve_admin(config.admin_listen, http::router(app)).await?;
     let (feed, clock) = (ledger.clone(), process.clock.clone());

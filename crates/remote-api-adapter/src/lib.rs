@@ -3,7 +3,7 @@
 //! It knows nothing of tiers or budgets: it executes what the coordinator sends to `exec.cloud.<machine>.any`, streams the
 //! answer back, says what it used and what that cost, and refuses what it has no credentials for.
 //!
-//! - [`settings`] as written, [`config`] as checked; [`price`] the price table.
+//! - [`settings`] as written, [`config`] as checked; [`price`] the price table (a crate of its own).
 //! - `provider` the seam, one folder for each dialect; `network` which addresses may be reached; `credential` one key, `keys`
 //!   which of several a call uses.
 //! - `jobs` batches and fine-tuning, which run at providers for hours.
@@ -24,7 +24,6 @@ mod jobs;
 mod keys;
 mod metrics;
 mod network;
-pub mod price;
 mod provider;
 mod route;
 pub mod settings;
@@ -39,6 +38,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use wire::subject::{Execute, service};
 
+pub use price_table as price;
 pub use settings::Settings;
 
 use crate::{attempt::Adapter, metrics::Metrics, route::Routes};

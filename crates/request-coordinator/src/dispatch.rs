@@ -20,6 +20,7 @@ use bus::{Bus, executor::Load, ledger::Ledger};
 use domain::{
     fault::{Code, Fault, Origin},
     inference::Request,
+    key::Key,
     routing::{Candidate, Decision, Facts, Snapshot, decide},
 };
 use service_runtime::Clock;
@@ -36,7 +37,11 @@ use wire::{
 };
 
 use crate::{
-    admission::Keys, ingress::http::audio::Room, live::LiveState, metrics::Metrics, snapshots::Snapshots,
+    admission::{Gate, Ticket, Visitor},
+    ingress::http::audio::Room,
+    live::LiveState,
+    metrics::Metrics,
+    snapshots::Snapshots,
 };
 use attempt::{Failure, Try};
 
@@ -54,6 +59,8 @@ pub(crate) struct Limits {
     pub(crate) attempts: usize,
     /// Tokens that an answer may have at most where there are budgets and the caller gives no bound.
     pub(crate) output_when_budgeted: u32,
+    /// How long after its deadline a call's last word may come.
+    pub(crate) last_word: Duration,
 }
 
 /// Numbers reservations.
@@ -80,6 +87,10 @@ pub(crate) struct Asked {
     pub(crate) headers: Option<HeaderMap>,
     /// The file that the method names as stored: put there before the first attempt, deleted after the last.
     pub(crate) upload: Option<Upload>,
+    /// Who asks.
+    pub(crate) visitor: Visitor,
+    /// Room in the limits of whoever asks, once there is.
+    pub(crate) ticket: Ticket,
 }
 
 /// A file on its way into the store.
@@ -91,9 +102,28 @@ pub(crate) struct Upload {
 
 impl Asked {
     /// Checks a request whose id has been assigned.
-    pub(crate) fn new(method: Method, ingress: &'static str, at: Instant) -> Result<Self, Fault> {
+    pub(crate) fn new(
+        method: Method,
+        ingress: &'static str,
+        at: Instant,
+        visitor: Visitor,
+    ) -> Result<Self, Fault> {
         let request = Request::try_from(method.clone())?;
-        Ok(Self { method, request, ingress, at, headers: None, upload: None })
+        Ok(Self {
+            method,
+            request,
+            ingress,
+            at,
+            headers: None,
+            upload: None,
+            visitor,
+            ticket: Ticket::unlimited(),
+        })
+    }
+
+    /// Tokens that it counts for until it has ended.
+    fn tokens_expected(&self) -> u64 {
+        (self.request.input_tokens() + self.request.max_output().unwrap_or_default()).get()
     }
 }
 
@@ -118,7 +148,7 @@ pub(crate) struct Coordinator {
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
-    pub(crate) keys: Keys,
+    pub(crate) gate: Gate,
     pub(crate) requests: TaskTracker,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) load: Load,
@@ -147,12 +177,14 @@ impl Coordinator {
     /// Starts a request. Dropping the receiver cancels it.
     ///
     /// # Errors
-    /// `Busy` when as many requests as are allowed are under way.
-    pub(crate) fn submit(self: &Arc<Self>, asked: Asked) -> Result<mpsc::Receiver<Event>, Fault> {
+    /// `Busy` when as many requests as are allowed are under way, `RateLimited` or `PermissionDenied` when the caller's key has no
+    /// room for it or is not for it.
+    pub(crate) fn submit(self: &Arc<Self>, mut asked: Asked) -> Result<mpsc::Receiver<Event>, Fault> {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             let message = "as many requests as request-coordinator.requests_max allows are under way";
             return Err(Fault::new(Code::Busy, Origin::Policy, true, message).after(Duration::from_secs(1)));
         };
+        asked.ticket = self.admit(&asked).inspect_err(|fault| self.metrics.refused(fault.code))?;
         let (sender, events) = mpsc::channel(EVENTS_BUFFERED);
         let this = Arc::clone(self);
         let span = tracing::info_span!(
@@ -169,6 +201,13 @@ impl Coordinator {
         };
         self.requests.spawn(work.instrument(span));
         Ok(events)
+    }
+
+    fn admit(&self, asked: &Asked) -> Result<Ticket, Fault> {
+        if let Some(key) = asked.visitor.key() {
+            key.permits_agent(asked.request.envelope().agent.as_ref())?;
+        }
+        self.gate.admit(&asked.visitor, asked.tokens_expected(), self.snapshots.coordinators())
     }
 
     async fn run(&self, asked: Asked, caller: Caller) {
@@ -189,6 +228,10 @@ impl Coordinator {
     async fn answer(&self, asked: &Asked, caller: &Caller) -> Result<v1::FinishReason, Fault> {
         let snapshot = self.snapshots.current()?;
         let decided = decide(&Facts::of(&asked.request), &snapshot, &self.live.read());
+        let decided = decided.and_then(|decision| match asked.visitor.key() {
+            Some(key) => key.restrict(decision, &snapshot),
+            None => Ok(decision),
+        });
         let decision = match decided {
             Ok(decision) => Arc::new(decision),
             Err(fault) => {
@@ -233,7 +276,7 @@ impl Coordinator {
         let tried = decision.candidates.iter().take(self.limits.attempts);
         let mut last = None;
         for (number, candidate) in (1_u32..).zip(tried) {
-            let has_budgets = snapshot.has_budgets;
+            let has_budgets = snapshot.has_budgets || asked.visitor.key().is_some_and(Key::has_budget);
             let step = Try { asked, decision, candidate, number, deadline, spent, has_budgets };
             let failure = match self.attempt(&step, caller).await {
                 Ok(finish) => return Ok(finish),

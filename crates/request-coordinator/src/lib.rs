@@ -30,7 +30,11 @@ use wire::permission::User;
 pub use settings::Settings;
 
 use crate::{
-    admission::Keys, dispatch::Coordinator, live::LiveState, metrics::Metrics, snapshots::Snapshots,
+    admission::{Gate, VirtualKeys},
+    dispatch::Coordinator,
+    live::LiveState,
+    metrics::Metrics,
+    snapshots::Snapshots,
 };
 
 /// Runs the service until the process is told to stop.
@@ -59,6 +63,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         .with_context(|| format!("usage log in {}", outbox.display()))?;
 
     let snapshots = Snapshots::watch(&bus, &control, &process.tasks, stop.clone(), snapshot_health);
+    let keys = VirtualKeys::watch(&bus, &control, &process.tasks, stop.clone());
     let announcement = Announcement::default();
     let clock = process.clock.clone();
     let announcer = Announcer {
@@ -83,7 +88,7 @@ pub async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         metrics: Metrics::new(),
         clock: process.clock.clone(),
         limits: own.limits(),
-        keys: Keys::load(&own.api_keys)?,
+        gate: Gate::new(&own.api_keys, own.keys_required, keys, process.clock.clone())?,
         requests: tokio_util::task::TaskTracker::new(),
         slots: Arc::new(tokio::sync::Semaphore::new(own.requests_max)),
         load,

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use domain::{fault::Fault, routing::Decision};
+use domain::{
+    fault::{Code, Fault},
+    routing::Decision,
+};
 use opentelemetry::{
     KeyValue, global,
     metrics::{Counter, Histogram},
@@ -17,6 +20,7 @@ pub(crate) struct Metrics {
     first_token: Histogram<f64>,
     tokens: Histogram<u64>,
     ledger_failures: Counter<u64>,
+    refused: Counter<u64>,
 }
 
 impl Metrics {
@@ -54,6 +58,10 @@ impl Metrics {
                 .u64_counter("hybrid_ledger_write_failures")
                 .with_description("usage events that were not on disk when their request ended")
                 .build(),
+            refused: meter
+                .u64_counter("hybrid_key_refused")
+                .with_description("requests that their virtual key had no room for or was not for")
+                .build(),
         }
     }
 
@@ -71,6 +79,10 @@ impl Metrics {
         ];
         self.requests.add(1, &labels);
         self.duration.record(took.as_secs_f64(), &labels);
+    }
+
+    pub(crate) fn refused(&self, code: Code) {
+        self.refused.add(1, &[KeyValue::new("code", code.as_str())]);
     }
 
     pub(crate) fn decision(&self, decision: &Decision) {

@@ -29,8 +29,10 @@ pub struct Section {
     pub admin_listen: SocketAddr,
     /// The OpenAI-compatible interface.
     pub listen: SocketAddr,
-    /// Keys that callers must show, on HTTP and on the bus; none = everybody who reaches the port may ask.
+    /// Keys without limits, on HTTP and on the bus. With any of them everybody has to show a key: one of these, or a virtual one.
     pub api_keys: Vec<Secret>,
+    /// Everybody has to show a key although there is none in `api_keys`; otherwise a request without a virtual key has no limits.
+    pub keys_required: bool,
     /// Largest HTTP body, bytes.
     pub body_bytes_max: usize,
     /// Requests at once; more are refused as busy.
@@ -46,6 +48,9 @@ pub struct Section {
     /// Where there are budgets, tokens that an answer may have when the caller gives no bound: what has none cannot be paid for
     /// in advance.
     pub output_tokens_when_budgeted: u32,
+    /// How long after a request's deadline the money for it stays set aside when nothing more is heard of it, milliseconds; then it
+    /// is charged in full.
+    pub last_word_ms: u64,
 }
 
 impl Default for Section {
@@ -54,6 +59,7 @@ impl Default for Section {
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7071)),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
             api_keys: Vec::new(),
+            keys_required: false,
             body_bytes_max: 8 << 20,
             requests_max: 1_024,
             connections_max: 1_024,
@@ -61,6 +67,7 @@ impl Default for Section {
             silence_ms: 2_500,
             attempts_max: 4,
             output_tokens_when_budgeted: 4_096,
+            last_word_ms: 60_000,
         }
     }
 }
@@ -96,7 +103,8 @@ impl Section {
         )?;
         check("attempts_max", self.attempts_max as u128, 1, 16, "1 to 16")?;
         let output = self.output_tokens_when_budgeted.into();
-        check("output_tokens_when_budgeted", output, 1, 1_000_000, "1 to 1000000")
+        check("output_tokens_when_budgeted", output, 1, 1_000_000, "1 to 1000000")?;
+        check("last_word_ms", self.last_word_ms.into(), 1_000, 3_600_000, "1000 to 3600000")
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -105,6 +113,7 @@ impl Section {
             silence: Duration::from_millis(self.silence_ms),
             attempts: self.attempts_max,
             output_when_budgeted: self.output_tokens_when_budgeted,
+            last_word: Duration::from_millis(self.last_word_ms),
         }
     }
 }

@@ -7,6 +7,7 @@ mod audio;
 mod budget;
 mod decision;
 mod fault;
+mod key;
 mod policy;
 mod request;
 mod snapshot;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use domain::id::{AgentName, NodeId, RequestId};
+use domain::id::{AgentName, KeyId, NodeId, RequestId};
 
 use crate::v1;
 
@@ -39,7 +39,7 @@ pub mod service {
 }
 
 /// Bucket of the control plane; keys are made by [`registration_key`], [`snapshot_key`], [`flag_key`],
-/// [`alias_key`], [`budget_key`].
+/// [`alias_key`], [`budget_key`], [`virtual_key`].
 pub const CONTROL_BUCKET: &str = "ctl";
 /// Object store for audio that is too large for a message (JetStream stream `OBJ_audio`, subjects `$O.audio.>`).
 pub const AUDIO_BUCKET: &str = "audio";
@@ -279,6 +279,10 @@ pub struct ProviderJobResults(pub NodeId);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetCall(pub NodeId);
 
+/// `<prefix>.v1.key.<machine>`, answered by that machine's model-manager-suite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyCall(pub NodeId);
+
 /// `evt.v1.model-manager-suite.budget-alert`. Not under the prefix, as all events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetAlerts;
@@ -319,6 +323,7 @@ bind! {
     Cancel => (); |this, prefix| format!("{prefix}.v1.cancel.{}", this.0);
     Heartbeat => v1::ServiceHeartbeat; |this, prefix| format!("{prefix}.v1.hb.{}.{}.{}", this.machine, this.service, this.instance);
     BudgetCall => v1::BudgetRequest, v1::BudgetReply; |this, prefix| format!("{prefix}.v1.budget.{}", this.0);
+    KeyCall => v1::KeyRequest, v1::KeyReply; |this, prefix| format!("{prefix}.v1.key.{}", this.0);
     BudgetAlerts => v1::BudgetAlert; |_this, _prefix| format!("evt.v1.{}.budget-alert", service::MODEL_MANAGER_SUITE);
     LeaseCall => v1::LeaseRequest, v1::LeaseReply; |this, prefix| format!("{prefix}.v1.lease.gpu.{}", this.0);
     ModelCall => v1::ModelRequest, v1::ModelReply; |this, prefix| format!("{prefix}.v1.model.{}", this.0);
@@ -419,6 +424,15 @@ pub fn alias_key(machine: &NodeId) -> String {
 pub fn budget_key(machine: &NodeId) -> String {
     format!("{machine}.budget.book")
 }
+
+/// Key of a virtual key in [`CONTROL_BUCKET`].
+#[must_use]
+pub fn virtual_key(machine: &NodeId, id: &KeyId) -> String {
+    format!("{machine}.key.{id}")
+}
+
+/// Keys of all virtual keys of all machines.
+pub const VIRTUAL_KEYS: &str = "*.key.>";
 
 #[cfg(test)]
 mod tests {

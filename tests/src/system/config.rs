@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use toml::{Table, Value, toml};
 use wire::subject::service;
 
-use super::{CHEAP, EMBEDDING, FRONTIER, MACHINE, Options, PROVIDER_KEY};
+use super::{CHEAP, EMBEDDING, FRONTIER, Options, PROVIDER_KEY};
 use crate::{Nats, port, workspace};
 
 /// The name of the OpenAI-compatible interface among the [`Ports`].
@@ -55,7 +55,8 @@ pub(super) fn write(
         bus.remove("credentials_dir");
     }
     let mut set = |key: &str, value: Value| put(&mut root, key, value);
-    set("node.machine", MACHINE.into())?;
+    set("node.machine", options.machine.into())?;
+    set("bus.peers", options.peers.iter().copied().map(Value::from).collect::<Vec<_>>().into())?;
     set("node.data_dir", path(&folder.join("state"))?)?;
     set("bus.url", nats.url().into())?;
     if let Some(credentials) = nats.credentials() {

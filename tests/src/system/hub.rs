@@ -43,6 +43,7 @@ pub struct Row {
     pub outcome: String,
     pub error_code: String,
     pub agent: String,
+    pub tenant: String,
     pub deployment: String,
     pub provider: String,
     pub tier: String,

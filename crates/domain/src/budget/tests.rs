@@ -26,7 +26,7 @@ fn daily(limit: &str) -> Book {
 }
 
 fn openai() -> Spender {
-    Spender { provider: "openai".to_owned(), agent: "CodeGenerator".to_owned() }
+    Spender { provider: "openai".to_owned(), agent: "CodeGenerator".to_owned(), key: String::new() }
 }
 
 fn set_aside(amount: &str) -> Reservation {

@@ -56,6 +56,13 @@ impl Window {
         }
     }
 
+    fn left(&self, now: Duration) -> Left {
+        let counts = |slot: &&(u64, u64)| self.expires(slot.0) > now;
+        let taken: u64 = self.taken.iter().filter(counts).map(|(_, amount)| amount).sum();
+        let last = self.taken.back().map_or(now, |(number, _)| self.expires(*number));
+        Left { limit: self.limit, left: self.limit.saturating_sub(taken), whole_in: last.saturating_sub(now) }
+    }
+
     /// Until there is room for `amount`. What is larger than the limit itself gets its turn when nothing else counts.
     fn wait(&self, amount: u64, now: Duration) -> Duration {
         let room_for = self.limit.saturating_sub(amount.min(self.limit));
@@ -107,6 +114,17 @@ pub struct Meter {
     tokens: Option<Window>,
 }
 
+/// How one limit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// The limit.
+    pub limit: u64,
+    /// What may still be taken now.
+    pub left: u64,
+    /// Until all of it is free again, if nothing more is taken.
+    pub whole_in: Duration,
+}
+
 /// What one call has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reservation {
@@ -133,6 +151,26 @@ impl Meter {
         let requests = self.requests.iter().map(|window| window.wait(1, now));
         let tokens = self.tokens.iter().map(|window| window.wait(tokens, now));
         requests.chain(tokens).max().unwrap_or(Duration::ZERO)
+    }
+
+    /// Other limits from now on; what was taken of a limit that stays is still taken.
+    pub fn limit(&mut self, limits: Limits) {
+        let new = Self::new(limits);
+        let keep = |new: Window, old: Option<&Window>| match old {
+            Some(old) if old.slot == new.slot => Window { limit: new.limit, ..old.clone() },
+            _ => new,
+        };
+        let same = |new: &Window| self.requests.iter().find(|old| old.slot == new.slot);
+        let requests = new.requests.into_iter().map(|new| keep(new.clone(), same(&new))).collect();
+        let tokens = new.tokens.map(|new| keep(new, self.tokens.as_ref()));
+        *self = Self { requests, tokens };
+    }
+
+    /// How the limit on requests stands (the one by the minute, if there is one), and the one on tokens.
+    #[must_use]
+    pub fn left(&self, now: Duration) -> (Option<Left>, Option<Left>) {
+        let requests = self.requests.first().map(|window| window.left(now));
+        (requests, self.tokens.as_ref().map(|window| window.left(now)))
     }
 
     /// Takes the room for a call.
@@ -196,6 +234,18 @@ mod tests {
         let more = meter.take(100, at(30));
         meter.settle(more, 13_000);
         assert_eq!(meter.wait(100, at(40)), at(21), "when the 2,000 of the first second have passed");
+    }
+
+    #[test]
+    fn what_is_left_is_told_and_other_limits_forget_nothing() {
+        let mut meter = meter(Some(3), Some(100), None);
+        meter.take(40, at(0));
+        let (requests, tokens) = meter.left(at(1));
+        assert_eq!(requests, Some(Left { limit: 3, left: 2, whole_in: at(60) }));
+        assert_eq!(tokens, Some(Left { limit: 100, left: 60, whole_in: at(60) }));
+        meter.limit(Limits { requests_per_minute: Some(1), tokens_per_minute: None, requests_per_day: None });
+        assert_eq!(meter.left(at(1)), (Some(Left { limit: 1, left: 0, whole_in: at(60) }), None));
+        assert_eq!(meter.wait(0, at(1)), at(60));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{Deployment, DeploymentState, Estimate, Tier};
 use crate::{
     classification::WorkloadClass,
     complexity::{Complexity, Signals, signals, tool_turns},
-    id::{AgentName, ModelName, RequestId},
+    id::{AgentName, KeyId, ModelName, RequestId},
     inference::{Needs, Request, TaskProfile},
     units::Tokens,
 };
@@ -163,6 +163,8 @@ pub enum RejectReason {
     NoPrice,
     /// The budget of this name is spent, and calls that it covers run where they cost nothing.
     Budget(String),
+    /// The virtual key may not use it.
+    Key(KeyId),
 }
 
 impl fmt::Display for RejectReason {
@@ -182,6 +184,7 @@ impl fmt::Display for RejectReason {
             Self::Flag(flag) => write!(f, "switched off by flag {flag}"),
             Self::NoPrice => f.write_str("no price is configured and it is not marked free"),
             Self::Budget(budget) => write!(f, "budget {budget} has no room left for it"),
+            Self::Key(id) => write!(f, "key {id} is not for it"),
         }
     }
 }

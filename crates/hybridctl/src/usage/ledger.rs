@@ -11,9 +11,11 @@ pub(super) struct Summary {
     pub(super) by_provider: Vec<Named>,
     pub(super) by_model: Vec<Named>,
     pub(super) by_agent: Vec<Named>,
+    pub(super) by_key: Vec<Named>,
     pub(super) by_day: Vec<Named>,
     /// None from a hub that does not count it.
     pub(super) energy: Option<Energy>,
+    pub(super) reference: Option<Reference>,
     pub(super) ledger: State,
 }
 
@@ -23,6 +25,14 @@ pub(super) struct Energy {
     pub(super) estimated_millijoules: i64,
     pub(super) cost_picodollars: i64,
     pub(super) per_kwh_dollars: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Reference {
+    pub(super) model: String,
+    pub(super) cost_picodollars: i64,
+    pub(super) actual_picodollars: i64,
+    pub(super) saved_picodollars: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,6 +56,7 @@ pub(super) struct Group {
     pub(super) failed: i64,
     pub(super) cancelled: i64,
     pub(super) tokens: Tokens,
+    pub(super) cost_unknown: i64,
     pub(super) cost_picodollars: i64,
 }
 

@@ -6,7 +6,7 @@ fn group(attempts: i64, cost: i64) -> serde_json::Value {
     json!({
         "attempts": attempts, "ok": attempts, "failed": 0, "cancelled": 0,
         "tokens": {"input": 10, "output": 5, "cached_input": 0, "cache_write": 0, "reasoning": 0},
-        "cost_picodollars": cost, "cost_dollars": "0", "duration_ms": 7,
+        "cost_unknown": 0, "cost_picodollars": cost, "cost_dollars": "0", "duration_ms": 7,
     })
 }
 
@@ -23,7 +23,9 @@ fn a_summary_ends_with_the_totals_and_says_what_is_missing() {
     let summary: Summary = serde_json::from_value(json!({
         "from_unix_ms": 0, "to_unix_ms": 86_400_000, "totals": totals,
         "by_tier": [named("local-cpu", 2, 0), named("remote-api", 1, 37_500)],
-        "by_provider": [], "by_model": [], "by_agent": [named("", 3, 37_500)], "by_day": [],
+        "by_provider": [], "by_model": [], "by_agent": [named("", 3, 37_500)], "by_key": [], "by_day": [],
+        "reference": {"model": "openai/gpt-4o", "cost_picodollars": 100_000_000_000_i64, "cost_dollars": "0.1",
+                      "actual_picodollars": 12_000_000_000_i64, "saved_picodollars": 88_000_000_000_i64, "saved_dollars": "0.088"},
         "energy": {"millijoules": 7_200_000, "estimated_millijoules": 3_600, "cost_picodollars": 600_000_000_000_i64,
             "cost_dollars": "0.60", "per_kwh_dollars": "0.30", "by_tier": {"local-cpu": 7_200_000}},
         "ledger": {"role": "active", "missing_events": 4, "dead_letters": 0, "last_commit_unix_ms": null},
@@ -37,6 +39,9 @@ fn a_summary_ends_with_the_totals_and_says_what_is_missing() {
     let electricity =
         "electricity of local requests: 2.000 Wh, 0.001 of them estimated, $0.60 at $0.30 a kWh";
     assert!(lines.contains(&electricity.to_owned()), "{lines:#?}");
+    let saved =
+        "all text from openai/gpt-4o would have cost $0.10; here it cost $0.012: $0.088 (88.0 %) saved";
+    assert!(lines.iter().any(|line| line == saved), "{lines:#?}");
 }
 
 #[test]

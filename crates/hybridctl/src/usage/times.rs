@@ -1,24 +1,35 @@
 //! Moments as people write them.
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime, Time};
 
 /// Unix milliseconds of a day (UTC), a time (RFC 3339), or so long before now (`30m`, `24h`, `7d`).
 pub(super) fn unix_ms(text: &str, now_unix_ms: u64) -> anyhow::Result<u64> {
-    let wrong = || {
-        anyhow!(
-            "{text:?} is no time, expected a day (2026-01-31), a time (2026-01-31T12:00:00Z) or how long ago (24h)"
-        )
-    };
-    if let Some(ago) = ago_ms(text) {
+    if let Some(ago) = span_ms(text) {
         return Ok(now_unix_ms.saturating_sub(ago));
     }
+    moment(text).with_context(|| {
+        format!("{text:?} is no time, expected a day (2026-01-31), a time (2026-01-31T12:00:00Z) or how long ago (24h)")
+    })
+}
+
+/// The same of a moment to come: a span is counted from now on.
+pub(crate) fn ahead_unix_ms(text: &str, now_unix_ms: u64) -> anyhow::Result<u64> {
+    if let Some(span) = span_ms(text) {
+        return Ok(now_unix_ms.saturating_add(span));
+    }
+    moment(text).with_context(|| {
+        format!("{text:?} is no time, expected a day (2026-01-31), a time (2026-01-31T12:00:00Z) or how long from now (30d)")
+    })
+}
+
+fn moment(text: &str) -> anyhow::Result<u64> {
     let day = Date::parse(text, format_description!("[year]-[month]-[day]"));
     let moment = match day {
         Ok(day) => day.with_time(Time::MIDNIGHT).assume_utc(),
-        Err(_) => OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?,
+        Err(_) => OffsetDateTime::parse(text, &Rfc3339)?,
     };
     let ms = moment.unix_timestamp_nanos() / 1_000_000;
     if ms < 0 {
@@ -27,7 +38,7 @@ pub(super) fn unix_ms(text: &str, now_unix_ms: u64) -> anyhow::Result<u64> {
     u64::try_from(ms).with_context(|| format!("{text:?} is too late"))
 }
 
-fn ago_ms(text: &str) -> Option<u64> {
+fn span_ms(text: &str) -> Option<u64> {
     let unit = text.chars().last()?;
     let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
     let ms: u64 = match unit {

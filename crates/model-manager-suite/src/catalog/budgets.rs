@@ -7,7 +7,7 @@ use std::{
 
 use domain::{
     budget::{Budget, Period, Scope, WhenSpent},
-    id::NodeId,
+    id::{KeyId, NodeId},
     simulation::Share,
     units::Money,
 };
@@ -121,10 +121,11 @@ fn scope(place: Place<'_>, text: &str) -> Result<Scope, CatalogError> {
         None if text == "all" => Some(Scope::All),
         Some(("provider", name)) if is_name(name) => Some(Scope::Provider(name.to_owned())),
         Some(("agent", name)) if is_name(name) => Some(Scope::Agent(name.to_owned())),
+        Some(("key", id)) => KeyId::new(id).ok().map(|id| Scope::Key(id.into_string())),
         _ => None,
     };
     scope.ok_or_else(|| {
-        let expected = "\"all\", \"provider:<name>\" or \"agent:<name>\"";
+        let expected = "\"all\", \"provider:<name>\", \"agent:<name>\" or \"key:<id>\"";
         place.wrong("scope", format!("{:?}", text.chars().take(80).collect::<String>()), expected)
     })
 }

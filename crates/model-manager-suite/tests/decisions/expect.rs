@@ -179,5 +179,6 @@ const fn reject_kind(reason: &RejectReason) -> &'static str {
         RejectReason::Flag(_) => "flag",
         RejectReason::NoPrice => "no-price",
         RejectReason::Budget(_) => "budget",
+        RejectReason::Key(_) => "key",
     }
 }

@@ -35,7 +35,8 @@ pub(super) async fn summary(State(app): State<App>, query: RawQuery) -> Result<J
     let range = parameters.range(app.clock.now_unix_ms())?;
     let summary = app.ledger.summary(range).await?;
     let state = LedgerState::new(&app.ledger.counters(), app.role);
-    Ok(Json(SummaryView::new(range, &summary, state, app.electricity_per_kwh)))
+    let view = SummaryView::new(range, &summary, state, app.electricity_per_kwh);
+    Ok(Json(view.against(app.reference.as_deref(), &summary)))
 }
 
 pub(super) async fn recent(

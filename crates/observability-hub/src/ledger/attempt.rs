@@ -97,6 +97,7 @@ pub struct Attempt {
     pub provider_request_id: String,
     pub energy_millijoules: i64,
     pub energy_estimated: bool,
+    pub cost_unknown: bool,
 }
 
 /// An event that cannot become a row.
@@ -170,6 +171,7 @@ impl TryFrom<v1::UsageEvent> for Attempt {
                 "at most 1e13 millijoules",
             )?,
             energy_estimated: event.energy_estimated,
+            cost_unknown: event.cost_unknown,
         })
     }
 }

@@ -29,11 +29,15 @@ pub struct PlacementKey {
 /// Sums over some attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
+    /// Requests that began: first attempts, and requests that had none.
+    pub requests: i64,
     /// How many.
     pub attempts: i64,
     /// Their tokens.
     pub tokens: TokenCounts,
-    /// What they cost.
+    /// Those whose cost is not known.
+    pub cost_unknown: i64,
+    /// What the others cost.
     pub cost: Money,
     /// How long they took, one after the other.
     pub duration_ms: i64,
@@ -44,8 +48,10 @@ impl Sums {
     #[must_use]
     pub fn saturating_add(self, other: Self) -> Self {
         Self {
+            requests: self.requests.saturating_add(other.requests),
             attempts: self.attempts.saturating_add(other.attempts),
             tokens: self.tokens.saturating_add(other.tokens),
+            cost_unknown: self.cost_unknown.saturating_add(other.cost_unknown),
             cost: self.cost + other.cost,
             duration_ms: self.duration_ms.saturating_add(other.duration_ms),
         }
@@ -55,8 +61,10 @@ impl Sums {
 impl From<&Attempt> for Sums {
     fn from(attempt: &Attempt) -> Self {
         Self {
+            requests: i64::from(attempt.attempt <= 1),
             attempts: 1,
             tokens: attempt.tokens,
+            cost_unknown: i64::from(attempt.cost_unknown),
             cost: Money::picodollars(attempt.cost_picodollars),
             duration_ms: attempt.duration_ms,
         }

@@ -1,4 +1,4 @@
-//! What the ledger can be asked. Sums over a range come from the roll-up for its whole hours and from the rows for the
+//! What the ledger can be asked. Sums over a range come from the sums of its whole days and hours, and from the rows for the
 //! two ends, so they are exact for any range and quick for long ones.
 
 use std::collections::BTreeMap;
@@ -10,10 +10,8 @@ use super::{
     Attempt, TokenCounts,
     counters::{PlacementKey, Sums},
     energy::{self, Energy},
-    write::HOUR_MS,
+    write::{DAY_MS, HOUR_MS},
 };
-
-const DAY_MS: i64 = 86_400_000;
 
 /// Attempts that finished at `from_unix_ms` or later and before `to_unix_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +66,6 @@ impl Group {
 /// Sums of a range, whole and by group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Distinct request ids.
-    pub requests: i64,
     /// Everything.
     pub totals: Group,
     /// By tier.
@@ -80,71 +76,104 @@ pub struct Summary {
     pub by_model: BTreeMap<String, Group>,
     /// By agent; the empty name stands for requests that named none.
     pub by_agent: BTreeMap<String, Group>,
+    /// By virtual key; the empty name stands for requests that showed none.
+    pub by_key: BTreeMap<String, Group>,
     /// By UTC day, counted from 1970-01-01.
     pub by_day: BTreeMap<i64, Group>,
     /// What local attempts took, by tier.
     pub energy_by_tier: BTreeMap<String, Energy>,
+    /// What attempts have generated and translated that answered: what a reference model would have been paid for.
+    pub text: Sums,
+}
+
+impl Summary {
+    fn add(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let outcome = row.get_ref("outcome")?.as_str()?;
+        let method = row.get_ref("method")?.as_str()?;
+        let sums = sums(row, 8)?;
+        self.totals.add(outcome, sums);
+        for (groups, column) in [
+            (&mut self.by_tier, "tier"),
+            (&mut self.by_provider, "provider"),
+            (&mut self.by_model, "model"),
+            (&mut self.by_agent, "agent"),
+            (&mut self.by_key, "tenant"),
+        ] {
+            let name = row.get_ref(column)?.as_str()?;
+            match groups.get_mut(name) {
+                Some(group) => group.add(outcome, sums),
+                None => groups.entry(name.to_owned()).or_default().add(outcome, sums),
+            }
+        }
+        self.by_day.entry(row.get("day")?).or_default().add(outcome, sums);
+        if outcome == "ok" && matches!(method, "generate" | "translate") {
+            self.text = self.text.saturating_add(sums);
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn summary(connection: &Connection, range: Range) -> rusqlite::Result<Summary> {
-    let mut summary = Summary {
-        requests: connection
-            .prepare_cached(
-                "SELECT count(DISTINCT request_id) FROM attempt
-                 WHERE finished_unix_ms >= ?1 AND finished_unix_ms < ?2",
-            )?
-            .query_row(params![range.from_unix_ms, range.to_unix_ms], |row| row.get(0))?,
-        energy_by_tier: energy::by_tier(connection, range)?,
-        ..Summary::default()
-    };
-    let whole = whole_hours(range);
+    let hours = whole_hours(range);
+    let days = whole(hours, DAY_MS);
     let mut statement = connection.prepare_cached(
-        "SELECT day, tier, provider, model, agent, outcome, sum(attempts),
+        "SELECT day, tier, provider, model, agent, tenant, method, outcome, sum(requests), sum(attempts),
                 sum(tokens_input), sum(tokens_output), sum(tokens_cached_input), sum(tokens_cache_write),
-                sum(tokens_reasoning), sum(cost_picodollars / 1000000), sum(cost_picodollars % 1000000),
-                sum(duration_ms)
+                sum(tokens_reasoning), sum(cost_unknown), sum(cost_picodollars / 1000000),
+                sum(cost_picodollars % 1000000), sum(duration_ms)
          FROM (
-             SELECT hour_unix_ms / :day_ms AS day, tier, provider, model, agent, outcome, attempts, tokens_input,
-                    tokens_output, tokens_cached_input, tokens_cache_write, tokens_reasoning, cost_picodollars,
-                    duration_ms
-             FROM rollup_hour WHERE hour_unix_ms >= :whole_from AND hour_unix_ms < :whole_to
+             SELECT day_unix_ms / :day_ms AS day, tier, provider, model, agent, tenant, method, outcome, requests, attempts,
+                    tokens_input, tokens_output, tokens_cached_input, tokens_cache_write, tokens_reasoning, cost_unknown,
+                    cost_picodollars, duration_ms
+             FROM rollup_day WHERE day_unix_ms >= :days_from AND day_unix_ms < :days_to
              UNION ALL
-             SELECT finished_unix_ms / :day_ms, tier, provider, model, agent, outcome, 1, tokens_input,
-                    tokens_output, tokens_cached_input, tokens_cache_write, tokens_reasoning, cost_picodollars,
-                    duration_ms
-             FROM attempt WHERE finished_unix_ms >= :from AND finished_unix_ms < :whole_from
+             SELECT hour_unix_ms / :day_ms, tier, provider, model, agent, tenant, method, outcome, requests, attempts,
+                    tokens_input, tokens_output, tokens_cached_input, tokens_cache_write, tokens_reasoning, cost_unknown,
+                    cost_picodollars, duration_ms
+             FROM rollup_hour WHERE hour_unix_ms >= :hours_from AND hour_unix_ms < :days_from
              UNION ALL
-             SELECT finished_unix_ms / :day_ms, tier, provider, model, agent, outcome, 1, tokens_input,
-                    tokens_output, tokens_cached_input, tokens_cache_write, tokens_reasoning, cost_picodollars,
-                    duration_ms
-             FROM attempt WHERE finished_unix_ms >= :whole_to AND finished_unix_ms < :to
-         ) GROUP BY day, tier, provider, model, agent, outcome",
+             SELECT hour_unix_ms / :day_ms, tier, provider, model, agent, tenant, method, outcome, requests, attempts,
+                    tokens_input, tokens_output, tokens_cached_input, tokens_cache_write, tokens_reasoning, cost_unknown,
+                    cost_picodollars, duration_ms
+             FROM rollup_hour WHERE hour_unix_ms >= :days_to AND hour_unix_ms < :hours_to
+             UNION ALL
+             SELECT finished_unix_ms / :day_ms, tier, provider, model, agent, tenant, method, outcome, attempt <= 1, 1,
+                    tokens_input, tokens_output, tokens_cached_input, tokens_cache_write, tokens_reasoning, cost_unknown,
+                    cost_picodollars, duration_ms
+             FROM attempt WHERE finished_unix_ms >= :from AND finished_unix_ms < :hours_from
+             UNION ALL
+             SELECT finished_unix_ms / :day_ms, tier, provider, model, agent, tenant, method, outcome, attempt <= 1, 1,
+                    tokens_input, tokens_output, tokens_cached_input, tokens_cache_write, tokens_reasoning, cost_unknown,
+                    cost_picodollars, duration_ms
+             FROM attempt WHERE finished_unix_ms >= :hours_to AND finished_unix_ms < :to
+         ) GROUP BY day, tier, provider, model, agent, tenant, method, outcome",
     )?;
     let mut rows = statement.query(named_params! {
         ":day_ms": DAY_MS,
         ":from": range.from_unix_ms,
-        ":whole_from": whole.from_unix_ms,
-        ":whole_to": whole.to_unix_ms,
+        ":hours_from": hours.from_unix_ms,
+        ":days_from": days.from_unix_ms,
+        ":days_to": days.to_unix_ms,
+        ":hours_to": hours.to_unix_ms,
         ":to": range.to_unix_ms,
     })?;
+    let mut summary = Summary { energy_by_tier: energy::by_tier(connection, range)?, ..Summary::default() };
     while let Some(row) = rows.next()? {
-        let outcome: String = row.get("outcome")?;
-        let sums = sums(row, 6)?;
-        summary.totals.add(&outcome, sums);
-        summary.by_tier.entry(row.get("tier")?).or_default().add(&outcome, sums);
-        summary.by_provider.entry(row.get("provider")?).or_default().add(&outcome, sums);
-        summary.by_model.entry(row.get("model")?).or_default().add(&outcome, sums);
-        summary.by_agent.entry(row.get("agent")?).or_default().add(&outcome, sums);
-        summary.by_day.entry(row.get("day")?).or_default().add(&outcome, sums);
+        summary.add(row)?;
     }
     Ok(summary)
 }
 
-/// The whole hours inside `range`. Where there are none, both ends are the range's end: the rows answer alone.
+/// The whole hours inside `range`.
 pub(super) fn whole_hours(range: Range) -> Range {
-    let from = range.from_unix_ms.saturating_add(HOUR_MS - 1);
-    let from = from - from.rem_euclid(HOUR_MS);
-    let to = range.to_unix_ms - range.to_unix_ms.rem_euclid(HOUR_MS);
+    whole(range, HOUR_MS)
+}
+
+/// The whole steps inside `range`. Where there are none, both ends are the range's end: what is finer answers alone.
+fn whole(range: Range, step: i64) -> Range {
+    let from = range.from_unix_ms.saturating_add(step - 1);
+    let from = from - from.rem_euclid(step);
+    let to = range.to_unix_ms - range.to_unix_ms.rem_euclid(step);
     if from < to {
         Range { from_unix_ms: from, to_unix_ms: to }
     } else {
@@ -152,33 +181,35 @@ pub(super) fn whole_hours(range: Range) -> Range {
     }
 }
 
-/// Sums from nine columns that begin at `first`; money comes in two, so that SQLite's sum cannot overflow.
+/// Sums from eleven columns that begin at `first`; money comes in two, so that SQLite's sum cannot overflow.
 fn sums(row: &Row<'_>, first: usize) -> rusqlite::Result<Sums> {
-    let millions: i64 = row.get(first + 6)?;
-    let rest: i64 = row.get(first + 7)?;
+    let millions: i64 = row.get(first + 8)?;
+    let rest: i64 = row.get(first + 9)?;
     let picodollars = i128::from(millions) * 1_000_000 + i128::from(rest);
     Ok(Sums {
-        attempts: row.get(first)?,
+        requests: row.get(first)?,
+        attempts: row.get(first + 1)?,
         tokens: TokenCounts {
-            input: row.get(first + 1)?,
-            output: row.get(first + 2)?,
-            cached_input: row.get(first + 3)?,
-            cache_write: row.get(first + 4)?,
-            reasoning: row.get(first + 5)?,
+            input: row.get(first + 2)?,
+            output: row.get(first + 3)?,
+            cached_input: row.get(first + 4)?,
+            cache_write: row.get(first + 5)?,
+            reasoning: row.get(first + 6)?,
         },
+        cost_unknown: row.get(first + 7)?,
         cost: Money::picodollars(i64::try_from(picodollars).unwrap_or(i64::MAX)),
-        duration_ms: row.get(first + 8)?,
+        duration_ms: row.get(first + 10)?,
     })
 }
 
 pub(super) fn placements(connection: &Connection) -> rusqlite::Result<Vec<(PlacementKey, Sums)>> {
     connection
         .prepare(
-            "SELECT tier, provider, outcome, sum(attempts),
+            "SELECT tier, provider, outcome, sum(requests), sum(attempts),
                     sum(tokens_input), sum(tokens_output), sum(tokens_cached_input), sum(tokens_cache_write),
-                    sum(tokens_reasoning), sum(cost_picodollars / 1000000), sum(cost_picodollars % 1000000),
+                    sum(tokens_reasoning), sum(cost_unknown), sum(cost_picodollars / 1000000), sum(cost_picodollars % 1000000),
                     sum(duration_ms)
-             FROM rollup_hour GROUP BY tier, provider, outcome",
+             FROM rollup_day GROUP BY tier, provider, outcome",
         )?
         .query_map([], |row| {
             let key = PlacementKey { tier: row.get(0)?, provider: row.get(1)?, outcome: row.get(2)? };
@@ -300,5 +331,6 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         // Kept apart: see `energy::fill`.
         energy_millijoules: 0,
         energy_estimated: false,
+        cost_unknown: row.get("cost_unknown")?,
     })
 }

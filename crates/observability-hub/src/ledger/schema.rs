@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::LedgerError;
 
 /// One script for each version, in order; the first makes version 1. A script that was released is never edited.
-const MIGRATIONS: [&str; 4] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+const MIGRATIONS: [&str; 5] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 const VERSION_1: &str = "
 CREATE TABLE attempt (
@@ -118,6 +118,58 @@ CREATE TABLE decision (
     plan BLOB NOT NULL
 ) STRICT;
 ";
+/// A table of sums for each stretch of time, and its sums from the rows.
+macro_rules! rollup {
+    ($table:literal, $start:literal, $step:literal) => {
+        concat!(
+            "CREATE TABLE ",
+            $table,
+            " (",
+            $start,
+            " INTEGER NOT NULL,
+    tier TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    method TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    tokens_input INTEGER NOT NULL,
+    tokens_output INTEGER NOT NULL,
+    tokens_cached_input INTEGER NOT NULL,
+    tokens_cache_write INTEGER NOT NULL,
+    tokens_reasoning INTEGER NOT NULL,
+    cost_unknown INTEGER NOT NULL,
+    cost_picodollars INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    PRIMARY KEY (",
+            $start,
+            ", tier, provider, model, agent, tenant, method, outcome)
+) STRICT, WITHOUT ROWID;
+INSERT INTO ",
+            $table,
+            " SELECT finished_unix_ms / ",
+            $step,
+            " * ",
+            $step,
+            " AS start, tier, provider, model, agent, tenant, method, outcome,
+       sum(attempt <= 1), count(*), sum(tokens_input), sum(tokens_output), sum(tokens_cached_input),
+       sum(tokens_cache_write), sum(tokens_reasoning), sum(cost_unknown), sum(cost_picodollars), sum(duration_ms)
+FROM attempt GROUP BY start, tier, provider, model, agent, tenant, method, outcome;
+"
+        )
+    };
+}
+
+/// Unknown costs are marked; sums are kept by key and method too, by hour and by day, and requests are counted, so that a month is
+/// summed up without looking at its rows. The sums are made anew from the rows.
+const VERSION_5: &str = concat!(
+    "ALTER TABLE attempt ADD COLUMN cost_unknown INTEGER NOT NULL DEFAULT 0; DROP TABLE rollup_hour; ",
+    rollup!("rollup_hour", "hour_unix_ms", "3600000"),
+    rollup!("rollup_day", "day_unix_ms", "86400000"),
+);
 
 /// Brings the file to the newest version, all steps in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
@@ -148,6 +200,37 @@ mod tests {
         migrate(&mut connection).unwrap();
         let rows: i64 = connection.query_row("SELECT count(*) FROM origin", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 1);
+    }
+
+    #[test]
+    fn a_ledger_of_the_first_version_keeps_its_sums() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(VERSION_1).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        for (event, attempt, hour) in [("a", 0, 1), ("b", 1, 1), ("c", 2, 1), ("d", 1, 2)] {
+            connection
+                .execute(
+                    "INSERT INTO attempt SELECT ?1, 'r', ?2, ?3 * 3600000 + 5, 'm', 's', 'i', 1, 'generate', 'ok', '', '', '', '',
+                         '', 'd', 'openai', 'gpt', 'remote-api', 'm', 'light', 3, 2, 0, 0, 0, 0, 7, 1, 20, 0, '', ''",
+                    rusqlite::params![event, attempt, hour],
+                )
+                .unwrap();
+        }
+        migrate(&mut connection).unwrap();
+        let sums: Vec<(i64, i64, i64, i64)> = connection
+            .prepare("SELECT hour_unix_ms, requests, attempts, cost_picodollars FROM rollup_hour ORDER BY 1")
+            .unwrap()
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(sums, [(3_600_000, 2, 3, 21), (7_200_000, 1, 1, 7)]);
+        let day: (i64, i64) = connection
+            .query_row("SELECT requests, cost_picodollars FROM rollup_day WHERE day_unix_ms = 0", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        assert_eq!(day, (3, 28));
     }
 
     #[test]

@@ -13,6 +13,10 @@ use super::{
 
 /// Milliseconds of an hour, the roll-up's step.
 pub(super) const HOUR_MS: i64 = 3_600_000;
+/// Milliseconds of a day, the coarser roll-up's step.
+pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
+/// Tables of sums with their steps; the first column is where a stretch begins.
+const ROLLUPS: [(&str, i64); 2] = [("rollup_hour", HOUR_MS), ("rollup_day", DAY_MS)];
 /// Dead letters that are kept; the oldest go first.
 const DEAD_LETTERS_MAX: i64 = 10_000;
 /// Decisions that are kept, a few kilobytes each; the oldest go first.
@@ -65,11 +69,15 @@ pub struct Recorded {
 
 #[derive(PartialEq, Eq, Hash)]
 struct Cell<'a> {
-    hour_unix_ms: i64,
+    /// Place in [`ROLLUPS`].
+    rollup: usize,
+    start_unix_ms: i64,
     tier: &'a str,
     provider: &'a str,
     model: &'a str,
     agent: &'a str,
+    tenant: &'a str,
+    method: &'a str,
     outcome: &'a str,
 }
 
@@ -92,8 +100,10 @@ pub(super) fn write(
         recorded.inserted += 1;
         energy::keep(&transaction, attempt)?;
         let sums = Sums::from(attempt);
-        let cell = cells.entry(cell(attempt)).or_default();
-        *cell = cell.saturating_add(sums);
+        for (rollup, (_, step)) in ROLLUPS.iter().enumerate() {
+            let cell = cells.entry(cell(attempt, rollup, *step)).or_default();
+            *cell = cell.saturating_add(sums);
+        }
         let placement = placements.entry(placement(attempt)).or_default();
         *placement = placement.saturating_add(sums);
         if count_origin(&transaction, attempt)? {
@@ -127,13 +137,16 @@ pub(super) fn write(
     Ok((recorded, delta))
 }
 
-fn cell(attempt: &Attempt) -> Cell<'_> {
+fn cell(attempt: &Attempt, rollup: usize, step: i64) -> Cell<'_> {
     Cell {
-        hour_unix_ms: attempt.finished_unix_ms - attempt.finished_unix_ms.rem_euclid(HOUR_MS),
+        rollup,
+        start_unix_ms: attempt.finished_unix_ms - attempt.finished_unix_ms.rem_euclid(step),
         tier: &attempt.tier,
         provider: &attempt.provider,
         model: &attempt.model,
         agent: &attempt.agent,
+        tenant: &attempt.tenant,
+        method: &attempt.method,
         outcome: &attempt.outcome,
     }
 }
@@ -150,7 +163,7 @@ fn placement(attempt: &Attempt) -> PlacementKey {
 fn insert(transaction: &Transaction<'_>, row: &Attempt) -> rusqlite::Result<bool> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO attempt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-             ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)
+             ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36)
          ON CONFLICT (event_id) DO NOTHING",
     )?;
     let changed = statement.execute(params![
@@ -189,39 +202,47 @@ fn insert(transaction: &Transaction<'_>, row: &Attempt) -> rusqlite::Result<bool
         row.provider_request_id,
         row.audio_ms,
         row.characters,
+        row.cost_unknown,
     ])?;
     Ok(changed > 0)
 }
 
-/// Adds to the hour's sums. Money stops at the largest number: `min(old, max - new) + new`; the other columns cannot
+/// Adds to the sums of a stretch. Money stops at the largest number: `min(old, max - new) + new`; the other columns cannot
 /// reach it (see the bounds of [`Attempt`]).
 fn add_to_rollup(transaction: &Transaction<'_>, cell: &Cell<'_>, sums: &Sums) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO rollup_hour VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+    let table = ROLLUPS.get(cell.rollup).map_or("rollup_hour", |(table, _)| table);
+    let mut statement = transaction.prepare_cached(&format!(
+        "INSERT INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
          ON CONFLICT DO UPDATE SET
+             requests = requests + excluded.requests,
              attempts = attempts + excluded.attempts,
              tokens_input = tokens_input + excluded.tokens_input,
              tokens_output = tokens_output + excluded.tokens_output,
              tokens_cached_input = tokens_cached_input + excluded.tokens_cached_input,
              tokens_cache_write = tokens_cache_write + excluded.tokens_cache_write,
              tokens_reasoning = tokens_reasoning + excluded.tokens_reasoning,
+             cost_unknown = cost_unknown + excluded.cost_unknown,
              cost_picodollars = min(cost_picodollars, 9223372036854775807 - excluded.cost_picodollars)
                  + excluded.cost_picodollars,
              duration_ms = duration_ms + excluded.duration_ms",
-    )?;
+    ))?;
     statement.execute(params![
-        cell.hour_unix_ms,
+        cell.start_unix_ms,
         cell.tier,
         cell.provider,
         cell.model,
         cell.agent,
+        cell.tenant,
+        cell.method,
         cell.outcome,
+        sums.requests,
         sums.attempts,
         sums.tokens.input,
         sums.tokens.output,
         sums.tokens.cached_input,
         sums.tokens.cache_write,
         sums.tokens.reasoning,
+        sums.cost_unknown,
         sums.cost.as_picodollars(),
         sums.duration_ms,
     ])?;

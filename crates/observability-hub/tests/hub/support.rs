@@ -67,6 +67,7 @@ impl Hub {
             write_limits: config.metrics.request,
             role: Role::Active,
             electricity_per_kwh: per_kwh,
+            reference: None,
         };
         let listener = http::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -91,7 +91,7 @@ impl Coordinator {
             Ok(Ended::Left(spent)) => {
                 let fault = super::caller_left().having_spent(spent);
                 let event = usage::failed(self, step, &progress, &fault);
-                self.record(event).await;
+                self.account(step, event).await;
                 Ok(v1::FinishReason::Cancelled)
             }
             Err(fault) => {
@@ -99,10 +99,17 @@ impl Coordinator {
                 self.metrics.attempt(deployment.tier.as_str(), &deployment.provider, Err(&fault));
                 let event = usage::failed(self, step, &progress, &fault);
                 let cost_picodollars = event.cost_picodollars;
-                self.record(event).await;
+                self.account(step, event).await;
                 Err(Failure { fault, begun: progress.has_begun(), cost_picodollars })
             }
         }
+    }
+
+    /// An attempt has ended: its tokens count for its key, its event for the ledger.
+    async fn account(&self, step: &Try<'_>, event: v1::UsageEvent) {
+        let tokens = event.usage.as_ref().map_or(0, |usage| usage.input.saturating_add(usage.output));
+        step.asked.ticket.used(tokens);
+        self.record(event).await;
     }
 
     async fn open(&self, step: &Try<'_>, reserved: &Reserved) -> Result<ReplyStream, Fault> {
@@ -207,7 +214,7 @@ impl Coordinator {
         end.total_ms = millis(step.asked.at.elapsed());
         let finish = end.finish_reason();
         // on disk before the caller hears of it: what the caller was told and what the ledger says cannot differ
-        self.record(usage::ended(self, step, progress, &end)).await;
+        self.account(step, usage::ended(self, step, progress, &end)).await;
         caller.tell(Event::End(Box::new(end))).await.ok();
         finish
     }

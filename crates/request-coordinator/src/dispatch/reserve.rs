@@ -19,8 +19,6 @@ use super::{Coordinator, attempt::Try};
 
 /// A manager that is there answers within this.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// How long after its deadline a call's last word may come.
-const MARGIN: Duration = Duration::from_secs(60);
 /// Between looks at a budget whose money is set aside for others.
 const QUEUE: Duration = Duration::from_millis(250);
 
@@ -58,7 +56,7 @@ impl Coordinator {
         }
         let id = self.reservations.next(self.bus.instance());
         let envelope = request.envelope();
-        let until = step.deadline.saturating_duration_since(Instant::now()) + MARGIN;
+        let until = step.deadline.saturating_duration_since(Instant::now()) + self.limits.last_word;
         let ask = v1::BudgetRequest {
             reserve: Some(v1::Reserve {
                 reservation_id: id.clone(),
@@ -69,6 +67,7 @@ impl Coordinator {
                 request_id: envelope.id.to_string(),
                 attempt: step.number,
                 deployment: deployment.id.to_string(),
+                key: step.asked.visitor.tenant(),
             }),
         };
         loop {

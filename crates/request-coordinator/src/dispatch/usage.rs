@@ -29,6 +29,7 @@ fn row(coordinator: &Coordinator, asked: &Asked) -> v1::UsageEvent {
         method: method.into(),
         agent: envelope.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
         task: envelope.profile.task.as_ref().map(ToString::to_string).unwrap_or_default(),
+        tenant: asked.visitor.tenant(),
         requested_model: envelope.model.as_ref().map(ToString::to_string).unwrap_or_default(),
         streamed: asked.request.streams(),
         duration_ms: millis(asked.at.elapsed()),

@@ -10,6 +10,7 @@ pub(crate) mod audio;
 mod chat;
 mod embeddings;
 mod error;
+mod limits;
 mod models;
 mod request;
 
@@ -19,7 +20,10 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Request, State, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    http::{
+        HeaderMap, StatusCode,
+        header::{AUTHORIZATION, HeaderName},
+    },
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -29,8 +33,11 @@ use service_runtime::{Tasks, http};
 use tokio_util::sync::CancellationToken;
 use wire::v1;
 
-use crate::{dispatch::Coordinator, settings::Section};
+use crate::{admission::Shown, dispatch::Coordinator, settings::Section};
 use error::Refused;
+
+/// Where Anthropic's SDKs put the key.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Opens the listener; when this returns requests are taken.
 pub(crate) async fn start(
@@ -68,12 +75,28 @@ fn router(coordinator: Arc<Coordinator>, body_bytes_max: usize) -> Router {
         .with_state(coordinator)
 }
 
-async fn authenticate(State(coordinator): State<Arc<Coordinator>>, request: Request, next: Next) -> Response {
-    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match coordinator.keys.check(authorization) {
-        Ok(()) => next.run(request).await,
-        Err(fault) => Refused(fault).into_response(),
+/// Finds out who asks, and tells a virtual key on each answer how it stands.
+async fn authenticate(
+    State(coordinator): State<Arc<Coordinator>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let visitor = match coordinator.gate.visitor(shown(request.headers())) {
+        Ok(visitor) => visitor,
+        Err(fault) => return Refused(fault).into_response(),
+    };
+    request.extensions_mut().insert(visitor.clone());
+    let mut response = next.run(request).await;
+    let standing = visitor.key().and_then(|key| coordinator.gate.meters.standing(&key.id));
+    if let Some(standing) = standing {
+        limits::tell(response.headers_mut(), &standing);
     }
+    response
+}
+
+fn shown(headers: &HeaderMap) -> Shown<'_> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    Shown { authorization: text(AUTHORIZATION), x_api_key: text(X_API_KEY) }
 }
 
 async fn unknown(request: Request) -> Refused {

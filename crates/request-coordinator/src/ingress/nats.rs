@@ -15,7 +15,10 @@ use wire::{
 };
 
 use super::{new_request_id, one_agent};
-use crate::dispatch::{Asked, Coordinator, Event};
+use crate::{
+    admission::Shown,
+    dispatch::{Asked, Coordinator, Event},
+};
 
 /// Subscribes, as one of the queue of coordinators; when this returns requests arrive.
 pub(crate) async fn start(
@@ -90,12 +93,12 @@ impl Names {
 
 fn read(coordinator: &Coordinator, incoming: Incoming, id: &mut String) -> Result<Asked, Fault> {
     let at = Instant::now();
-    let authorization = incoming
-        .headers
-        .as_ref()
-        .and_then(|headers| headers.get("Authorization"))
-        .map(async_nats::HeaderValue::as_str);
-    coordinator.keys.check(authorization)?;
+    let header = |name| {
+        let headers = incoming.headers.as_ref()?;
+        headers.get(name).map(async_nats::HeaderValue::as_str)
+    };
+    let shown = Shown { authorization: header("Authorization"), x_api_key: header("x-api-key") };
+    let visitor = coordinator.gate.visitor(shown)?;
 
     let prefix = coordinator.bus.prefix();
     let (agent, token) = match subject::parse_agent_ingress(prefix, &incoming.subject) {
@@ -134,7 +137,7 @@ fn read(coordinator: &Coordinator, incoming: Incoming, id: &mut String) -> Resul
     }
     id.clone_from(request_id);
     *named = one_agent(agent, named)?;
-    Ok(Asked { headers: incoming.headers, ..Asked::new(asking, "nats", at)? })
+    Ok(Asked { headers: incoming.headers, ..Asked::new(asking, "nats", at, visitor)? })
 }
 
 fn decode<M: Message + Default>(incoming: &Incoming, expected: &str) -> Result<M, Fault> {

@@ -1,7 +1,7 @@
 //! Budgets: standings, reservations, and the book that a manager keeps.
 
 use domain::{
-    budget::{Account, Call, Exceeded, Kept, Period, Reservation, Spender, WhenSpent},
+    budget::{Account, Call, Exceeded, Kept, Origin, Period, Reservation, Seen, Spender, WhenSpent},
     fault::Fault,
     units::Money,
 };
@@ -70,7 +70,7 @@ impl v1::Reserve {
         }
         let reservation = Reservation {
             call: Call { request_id: self.request_id, attempt: self.attempt, deployment: self.deployment },
-            spender: Spender { provider: self.provider, agent: self.agent },
+            spender: Spender { provider: self.provider, agent: self.agent, key: self.key },
             amount: Money::picodollars(self.amount_picodollars),
             until_unix_ms: now_unix_ms.saturating_add(self.valid_ms),
         };
@@ -90,6 +90,7 @@ impl v1::BudgetBook {
             id,
             provider: reservation.spender.provider,
             agent: reservation.spender.agent,
+            key: reservation.spender.key,
             amount_picodollars: reservation.amount.as_picodollars(),
             until_unix_ms: reservation.until_unix_ms,
             request_id: reservation.call.request_id,
@@ -101,11 +102,17 @@ impl v1::BudgetBook {
             charged_picodollars: charged.as_picodollars(),
             at_unix_ms,
         });
+        let origins = kept.seen.0.into_iter().map(|(instance, origin)| v1::budget_book::Origin {
+            instance,
+            ranges: origin.ranges.iter().flat_map(|(first, last)| [*first, *last]).collect(),
+            at_unix_ms: origin.at_unix_ms,
+        });
         Self {
             accounts: accounts.collect(),
             open: open.collect(),
             assumed: assumed.collect(),
             settled_sequence,
+            origins: origins.collect(),
         }
     }
 
@@ -123,7 +130,7 @@ impl v1::BudgetBook {
                     attempt: open.attempt,
                     deployment: open.deployment,
                 },
-                spender: Spender { provider: open.provider, agent: open.agent },
+                spender: Spender { provider: open.provider, agent: open.agent, key: open.key },
                 amount: Money::picodollars(open.amount_picodollars),
                 until_unix_ms: open.until_unix_ms,
             };
@@ -132,6 +139,16 @@ impl v1::BudgetBook {
         let assumed = self.assumed.into_iter();
         let assumed =
             assumed.map(|one| (one.id, Money::picodollars(one.charged_picodollars), one.at_unix_ms));
-        Kept { accounts: accounts.collect(), open: open.collect(), assumed: assumed.collect() }
+        let origins = self.origins.into_iter().map(|origin| {
+            let pairs = origin.ranges.as_chunks().0.iter();
+            let ranges = pairs.map(|[first, last]: &[u64; 2]| (*first, *last)).collect();
+            (origin.instance, Origin { ranges, at_unix_ms: origin.at_unix_ms })
+        });
+        Kept {
+            accounts: accounts.collect(),
+            open: open.collect(),
+            assumed: assumed.collect(),
+            seen: Seen(origins.collect()),
+        }
     }
 }

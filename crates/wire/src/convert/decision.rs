@@ -86,6 +86,7 @@ impl From<&Rejection> for v1::Rejection {
             RejectReason::Mode(_) => v1::RejectReason::Mode,
             RejectReason::Rule(_) => v1::RejectReason::Rule,
             RejectReason::Budget(_) => v1::RejectReason::Budget,
+            RejectReason::Key(_) => v1::RejectReason::Key,
         };
         Self {
             deployment: rejection.deployment.id.to_string(),

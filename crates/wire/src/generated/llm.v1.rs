@@ -469,6 +469,8 @@ pub enum RejectReason {
     Mode = 11,
     /// A rule keeps the request on the owner's machines.
     Rule = 12,
+    /// The virtual key may not use it.
+    Key = 13,
 }
 impl RejectReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -490,6 +492,7 @@ impl RejectReason {
             Self::NoPrice => "REJECT_REASON_NO_PRICE",
             Self::Mode => "REJECT_REASON_MODE",
             Self::Rule => "REJECT_REASON_RULE",
+            Self::Key => "REJECT_REASON_KEY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -508,6 +511,7 @@ impl RejectReason {
             "REJECT_REASON_NO_PRICE" => Some(Self::NoPrice),
             "REJECT_REASON_MODE" => Some(Self::Mode),
             "REJECT_REASON_RULE" => Some(Self::Rule),
+            "REJECT_REASON_KEY" => Some(Self::Key),
             _ => None,
         }
     }
@@ -1497,6 +1501,7 @@ pub struct UsageEvent {
     pub agent: ::prost::alloc::string::String,
     #[prost(string, tag = "13")]
     pub task: ::prost::alloc::string::String,
+    /// Id of the virtual key that was shown; empty = none.
     #[prost(string, tag = "14")]
     pub tenant: ::prost::alloc::string::String,
     #[prost(string, tag = "15")]
@@ -2702,7 +2707,7 @@ impl ProviderJobState {
 pub struct BudgetStanding {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// `all`, `provider:<name>` or `agent:<name>`.
+    /// `all`, `provider:<name>`, `agent:<name>` or `key:<id>`.
     #[prost(string, tag = "2")]
     pub scope: ::prost::alloc::string::String,
     #[prost(enumeration = "BudgetPeriod", tag = "3")]
@@ -2752,6 +2757,9 @@ pub struct Reserve {
     pub attempt: u32,
     #[prost(string, tag = "8")]
     pub deployment: ::prost::alloc::string::String,
+    /// Id of the virtual key that was shown; empty = none.
+    #[prost(string, tag = "9")]
+    pub key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BudgetRequest {
@@ -2799,6 +2807,8 @@ pub struct BudgetBook {
     /// Sequence in the usage stream of the last message that is settled here.
     #[prost(uint64, tag = "4")]
     pub settled_sequence: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub origins: ::prost::alloc::vec::Vec<budget_book::Origin>,
 }
 /// Nested message and enum types in `BudgetBook`.
 pub mod budget_book {
@@ -2831,6 +2841,8 @@ pub mod budget_book {
         pub attempt: u32,
         #[prost(string, tag = "8")]
         pub deployment: ::prost::alloc::string::String,
+        #[prost(string, tag = "9")]
+        pub key: ::prost::alloc::string::String,
     }
     /// A reservation that ran out and was charged in full.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2839,6 +2851,17 @@ pub mod budget_book {
         pub id: ::prost::alloc::string::String,
         #[prost(int64, tag = "2")]
         pub charged_picodollars: i64,
+        #[prost(uint64, tag = "3")]
+        pub at_unix_ms: u64,
+    }
+    /// Events of one origin that are settled, so that none is settled twice.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Origin {
+        #[prost(string, tag = "1")]
+        pub instance: ::prost::alloc::string::String,
+        /// First and last number of each range, ascending.
+        #[prost(uint64, repeated, tag = "2")]
+        pub ranges: ::prost::alloc::vec::Vec<u64>,
         #[prost(uint64, tag = "3")]
         pub at_unix_ms: u64,
     }
@@ -3143,4 +3166,97 @@ impl ModelAction {
             _ => None,
         }
     }
+}
+/// A machine's part of what a key may spend.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyPart {
+    #[prost(string, tag = "1")]
+    pub machine: ::prost::alloc::string::String,
+    /// Millionths.
+    #[prost(uint32, tag = "2")]
+    pub millionths: u32,
+}
+/// How much a key may use. 0 = not limited, unless it says otherwise.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KeyLimits {
+    #[prost(uint64, tag = "1")]
+    pub requests_per_minute: u64,
+    /// Input and output together.
+    #[prost(uint64, tag = "2")]
+    pub tokens_per_minute: u64,
+    /// Requests at once.
+    #[prost(uint32, tag = "3")]
+    pub concurrency: u32,
+    /// Pico-dollars a day and a month, UTC. Unset = not limited; 0 = only what costs nothing.
+    #[prost(int64, optional, tag = "4")]
+    pub day_picodollars: ::core::option::Option<i64>,
+    #[prost(int64, optional, tag = "5")]
+    pub month_picodollars: ::core::option::Option<i64>,
+    /// Together at most a million; empty = all of it on the machine that keeps the key.
+    #[prost(message, repeated, tag = "6")]
+    pub parts: ::prost::alloc::vec::Vec<KeyPart>,
+    /// Unspecified = reject.
+    #[prost(enumeration = "WhenSpent", tag = "7")]
+    pub when_spent: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VirtualKey {
+    /// 1 to 32 letters, digits, `-` or `_`; the `tenant` of its usage events and `key:<id>` of its budgets. Never used twice.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Machine whose manager keeps it.
+    #[prost(string, tag = "2")]
+    pub machine: ::prost::alloc::string::String,
+    /// SHA-256 of the key as callers show it, 32 bytes. Empty in answers, and once it is revoked.
+    #[prost(bytes = "vec", tag = "3")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "4")]
+    pub limits: ::core::option::Option<KeyLimits>,
+    /// What it may be used for, each empty = everything: aliases, models or deployments; agents, one of which has to be named; tiers.
+    #[prost(string, repeated, tag = "5")]
+    pub models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "6")]
+    pub agents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(enumeration = "Tier", repeated, tag = "7")]
+    pub tiers: ::prost::alloc::vec::Vec<i32>,
+    #[prost(uint64, tag = "8")]
+    pub created_unix_ms: u64,
+    /// 0 = never.
+    #[prost(uint64, tag = "9")]
+    pub expires_unix_ms: u64,
+    #[prost(bool, tag = "10")]
+    pub disabled: bool,
+    /// 0 = it is not.
+    #[prost(uint64, tag = "11")]
+    pub revoked_unix_ms: u64,
+    /// For people, at most 200 characters.
+    #[prost(string, tag = "12")]
+    pub note: ::prost::alloc::string::String,
+}
+/// `<prefix>.v1.key.<machine>`: at most one of `create`, `change` and `revoke`; none = read.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KeyRequest {
+    /// Where the manager has a master key: that.
+    #[prost(string, tag = "1")]
+    pub master_key: ::prost::alloc::string::String,
+    /// Its id, limits, what it is for, expiry and note.
+    #[prost(message, optional, tag = "2")]
+    pub create: ::core::option::Option<VirtualKey>,
+    /// The same and `disabled`, in place of what the key of this id had.
+    #[prost(message, optional, tag = "3")]
+    pub change: ::core::option::Option<VirtualKey>,
+    /// Id of a key that is worthless from now on, for ever.
+    #[prost(string, tag = "4")]
+    pub revoke: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KeyReply {
+    /// All keys of all machines, as they are afterwards.
+    #[prost(message, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<VirtualKey>,
+    /// The new key, told this once and kept nowhere.
+    #[prost(string, tag = "2")]
+    pub secret: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "15")]
+    pub error: ::core::option::Option<Error>,
 }

@@ -93,7 +93,7 @@ async fn next(
     Ok(Some((Bytes::from(text), state)))
 }
 
-const COLUMNS: [&str; 38] = [
+const COLUMNS: [&str; 39] = [
     "event_id",
     "request_id",
     "attempt",
@@ -132,9 +132,10 @@ const COLUMNS: [&str; 38] = [
     "characters",
     "energy_millijoules",
     "energy_estimated",
+    "cost_unknown",
 ];
 
-fn cells(row: Attempt) -> [String; 38] {
+fn cells(row: Attempt) -> [String; 39] {
     let dollars = domain::units::Money::picodollars(row.cost_picodollars).to_string().replacen('$', "", 1);
     [
         row.event_id,
@@ -175,6 +176,7 @@ fn cells(row: Attempt) -> [String; 38] {
         row.characters.to_string(),
         row.energy_millijoules.to_string(),
         row.energy_estimated.to_string(),
+        row.cost_unknown.to_string(),
     ]
 }
 

@@ -10,6 +10,7 @@ use time::{Date, Duration};
 use crate::{
     config::Role,
     ledger::{Attempt, Counters, Energy, Group, Range, Summary, TokenCounts},
+    reference::Reference,
 };
 
 /// Exact dollars without the sign of the currency: `0.0003`.
@@ -19,11 +20,15 @@ pub(super) fn dollars(money: Money) -> String {
 
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct GroupView {
+    /// That began here: a request whose second attempt went elsewhere counts where its first was.
+    requests: i64,
     attempts: i64,
     ok: i64,
     failed: i64,
     cancelled: i64,
     tokens: TokenCounts,
+    /// Attempts whose cost is not known; the cost is that of the others.
+    cost_unknown: i64,
     cost_picodollars: i64,
     cost_dollars: String,
     duration_ms: i64,
@@ -32,23 +37,18 @@ pub(in crate::http) struct GroupView {
 impl From<&Group> for GroupView {
     fn from(group: &Group) -> Self {
         Self {
+            requests: group.sums.requests,
             attempts: group.sums.attempts,
             ok: group.ok,
             failed: group.failed,
             cancelled: group.cancelled,
             tokens: group.sums.tokens,
+            cost_unknown: group.sums.cost_unknown,
             cost_picodollars: group.sums.cost.as_picodollars(),
             cost_dollars: dollars(group.sums.cost),
             duration_ms: group.sums.duration_ms,
         }
     }
-}
-
-#[derive(Debug, Serialize)]
-struct TotalsView {
-    requests: i64,
-    #[serde(flatten)]
-    group: GroupView,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,17 +78,35 @@ impl LedgerState {
     }
 }
 
+/// Text that was answered (generated, translated; no embeddings, no training), as if one model had answered all of it with as many
+/// tokens.
+#[derive(Debug, Serialize)]
+struct ReferenceView {
+    model: String,
+    cost_picodollars: i64,
+    cost_dollars: String,
+    /// What the same answers did cost.
+    actual_picodollars: i64,
+    /// Below zero when the reference would have been cheaper.
+    saved_picodollars: i64,
+    saved_dollars: String,
+}
+
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SummaryView {
     from_unix_ms: i64,
     to_unix_ms: i64,
-    totals: TotalsView,
+    totals: GroupView,
     by_tier: Vec<NamedGroupView>,
     by_provider: Vec<NamedGroupView>,
     by_model: Vec<NamedGroupView>,
     by_agent: Vec<NamedGroupView>,
+    by_key: Vec<NamedGroupView>,
     by_day: Vec<NamedGroupView>,
     energy: EnergyView,
+    /// Absent where no reference model is configured or its price is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<ReferenceView>,
     ledger: LedgerState,
 }
 
@@ -125,19 +143,38 @@ impl SummaryView {
         Self {
             from_unix_ms: range.from_unix_ms,
             to_unix_ms: range.to_unix_ms,
-            totals: TotalsView { requests: summary.requests, group: GroupView::from(&summary.totals) },
+            totals: GroupView::from(&summary.totals),
             by_tier: busiest_first(&summary.by_tier),
             by_provider: busiest_first(&summary.by_provider),
             by_model: busiest_first(&summary.by_model),
             by_agent: busiest_first(&summary.by_agent),
+            by_key: busiest_first(&summary.by_key),
             by_day: summary
                 .by_day
                 .iter()
                 .map(|(day, group)| NamedGroupView { name: date(*day), group: GroupView::from(group) })
                 .collect(),
             energy: EnergyView::new(&summary.energy_by_tier, per_kwh),
+            reference: None,
             ledger,
         }
+    }
+
+    /// With what the text that was answered would have cost at the reference model.
+    pub(super) fn against(mut self, reference: Option<&Reference>, summary: &Summary) -> Self {
+        self.reference = reference.map(|reference| {
+            let there = reference.cost(&summary.text.tokens);
+            let saved = there.as_picodollars().saturating_sub(summary.text.cost.as_picodollars());
+            ReferenceView {
+                model: reference.name.clone(),
+                cost_picodollars: there.as_picodollars(),
+                cost_dollars: dollars(there),
+                actual_picodollars: summary.text.cost.as_picodollars(),
+                saved_picodollars: saved,
+                saved_dollars: dollars(Money::picodollars(saved)),
+            }
+        });
+        self
     }
 }
 

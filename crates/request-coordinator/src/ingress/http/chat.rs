@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     body::{Body, Bytes},
     extract::{State, rejection::BytesRejection},
     http::{HeaderMap, HeaderName, HeaderValue, header},
@@ -25,12 +26,14 @@ use super::{
     whole,
 };
 use crate::{
+    admission::Visitor,
     dispatch::{Asked, Coordinator, Event},
     ingress::{new_request_id, one_agent},
 };
 
 pub(super) async fn completions(
     State(coordinator): State<Arc<Coordinator>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
@@ -54,7 +57,7 @@ pub(super) async fn completions(
         created: coordinator.clock.now_unix_ms() / 1_000,
         model: if named.is_empty() { "auto".to_owned() } else { named },
     };
-    let events = coordinator.submit(Asked::new(Method::Generate(request), "http", at)?)?;
+    let events = coordinator.submit(Asked::new(Method::Generate(request), "http", at, visitor)?)?;
     if stream {
         Ok(streamed(events, head, id, include_usage).await?)
     } else {

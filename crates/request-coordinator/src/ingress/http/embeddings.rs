@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{State, rejection::BytesRejection},
     http::HeaderMap,
@@ -24,12 +25,14 @@ use super::{
     whole,
 };
 use crate::{
+    admission::Visitor,
     dispatch::{Asked, Coordinator, Event},
     ingress::new_request_id,
 };
 
 pub(super) async fn embeddings(
     State(coordinator): State<Arc<Coordinator>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
@@ -57,7 +60,7 @@ pub(super) async fn embeddings(
         deadline_ms: hints.deadline_ms,
         extra_json: object(asked.extra),
     };
-    let mut events = coordinator.submit(Asked::new(Method::Embed(request), "http", at)?)?;
+    let mut events = coordinator.submit(Asked::new(Method::Embed(request), "http", at, visitor)?)?;
     let (decision, event) = first(&mut events).await?;
     let Event::End(end) = event else {
         return Err(Fault::internal("an embedding came in pieces").into());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     body::{Body, Bytes},
     extract::{State, rejection::BytesRejection},
     http::{
@@ -32,6 +33,7 @@ use super::{
     event,
 };
 use crate::{
+    admission::Visitor,
     dispatch::{Asked, Coordinator, Event},
     ingress::new_request_id,
 };
@@ -55,6 +57,7 @@ struct SpeechBody {
 
 pub(in super::super) async fn speech(
     State(coordinator): State<Arc<Coordinator>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
@@ -78,7 +81,7 @@ pub(in super::super) async fn speech(
         deadline_ms: hints.deadline_ms,
         extra_json: object(asked.extra),
     };
-    let mut events = coordinator.submit(Asked::new(Method::Speak(request), "http", at)?)?;
+    let mut events = coordinator.submit(Asked::new(Method::Speak(request), "http", at, visitor)?)?;
     // nothing is sent before the first piece, so that a failure until then is an HTTP status
     let (decision, event) = first(&mut events).await?;
     let told = decision.clone();

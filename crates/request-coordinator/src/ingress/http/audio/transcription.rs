@@ -3,6 +3,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
+    Extension,
     body::{Body, Bytes},
     extract::{
         State,
@@ -34,28 +35,32 @@ use super::{
     transcript::{Pieces, Shape},
 };
 use crate::{
+    admission::Visitor,
     dispatch::{Asked, Coordinator, Event, Upload},
     ingress::new_request_id,
 };
 
 pub(in super::super) async fn transcriptions(
     State(coordinator): State<Arc<Coordinator>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Refused> {
-    Ok(transcribe(&coordinator, &headers, form, false).await?)
+    Ok(transcribe(&coordinator, visitor, &headers, form, false).await?)
 }
 
 pub(in super::super) async fn translations(
     State(coordinator): State<Arc<Coordinator>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Refused> {
-    Ok(transcribe(&coordinator, &headers, form, true).await?)
+    Ok(transcribe(&coordinator, visitor, &headers, form, true).await?)
 }
 
 async fn transcribe(
     coordinator: &Arc<Coordinator>,
+    visitor: Visitor,
     headers: &HeaderMap,
     form: Result<Multipart, MultipartRejection>,
     to_english: bool,
@@ -95,7 +100,7 @@ async fn transcribe(
         extra_json: object(form.rest()),
         stream: streams,
     };
-    let mut asked = Asked::new(Method::Transcribe(request), "http", at)?;
+    let mut asked = Asked::new(Method::Transcribe(request), "http", at, visitor)?;
     asked.upload = (!is_small).then_some(Upload { content, _room: room });
     let mut events = coordinator.submit(asked)?;
     // nothing is sent before the first piece, so that a failure until then is an HTTP status

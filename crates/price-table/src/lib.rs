@@ -1,4 +1,7 @@
-//! Prices: written in dollars per million tokens, kept in whole pico-dollars per token.
+//! The price table: written in dollars per million tokens, kept in whole pico-dollars per token.
+//!
+//! A crate of its own, because three read it: the adapter, which charges by it, the hub, which says what a reference model would have
+//! cost, and the command line, which prices the past again.
 
 use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
@@ -136,7 +139,7 @@ impl PriceSettings {
     ///
     /// # Errors
     /// Field and problem: an amount that is none, or one that is missing.
-    pub(crate) fn check(&self, field: &str, can: Capabilities) -> Result<Price, Invalid> {
+    pub fn check(&self, field: &str, can: Capabilities) -> Result<Price, Invalid> {
         let long_prompt = self.long(field, |long, field| long.flat(field, can))?;
         Ok(Price { long_prompt, ..self.flat(field, can)? })
     }
@@ -145,7 +148,7 @@ impl PriceSettings {
     ///
     /// # Errors
     /// Field and problem: an amount that is none, or an output price that is missing beside the input's.
-    pub(crate) fn check_batch(&self, field: &str, has_output: bool) -> Result<Option<Price>, Invalid> {
+    pub fn check_batch(&self, field: &str, has_output: bool) -> Result<Option<Price>, Invalid> {
         let Some(flat) = self.flat_batch(field, has_output)? else { return Ok(None) };
         let long_prompt = self.long(field, |long, field| {
             long.flat_batch(field, has_output)?.ok_or_else(|| missing(field, "batch_input_per_million"))
@@ -232,7 +235,7 @@ impl PriceSettings {
     ///
     /// # Errors
     /// Field and problem: an amount that is none.
-    pub(crate) fn check_training(&self, field: &str) -> Result<Option<Money>, Invalid> {
+    pub fn check_training(&self, field: &str) -> Result<Option<Money>, Invalid> {
         read(field, "training_per_million", self.training_per_million.as_ref())
     }
 }
@@ -257,12 +260,14 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+    /// A setting and what is wrong with it.
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
 
     /// The same, seen from further outside.
-    pub(crate) fn within(mut self, outside: &str) -> Self {
+    #[must_use]
+    pub fn within(mut self, outside: &str) -> Self {
         self.field = format!("{outside}.{}", self.field);
         self
     }
@@ -270,7 +275,7 @@ impl Invalid {
 
 /// The table of a price file, by provider and model.
 #[derive(Debug, Default)]
-pub(crate) struct Prices(BTreeMap<(String, String), PriceSettings>);
+pub struct Prices(BTreeMap<(String, String), PriceSettings>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -293,14 +298,18 @@ impl Prices {
     ///
     /// # Errors
     /// It cannot be read, is no TOML, has unknown keys, or names a model twice.
-    pub(crate) fn load(path: &Path) -> Result<Self, Invalid> {
+    pub fn load(path: &Path) -> Result<Self, Invalid> {
         let invalid = |problem: String| Invalid::new("prices_file", format!("{}: {problem}", path.display()));
         let text =
             std::fs::read_to_string(path).map_err(|error| invalid(format!("cannot be read: {error}")))?;
         Self::parse(&text).map_err(|error| invalid(error.to_string()))
     }
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    /// Reads the text of a price file.
+    ///
+    /// # Errors
+    /// It is no TOML, has unknown keys, or names a model twice.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
         let file: File = toml::from_str(text)
             .map_err(|error| Invalid::new("price", error.to_string().trim_end().to_owned()))?;
         let mut prices = BTreeMap::new();
@@ -325,8 +334,19 @@ impl Prices {
         Ok(Self(prices))
     }
 
-    pub(crate) fn get(&self, provider: &str, model: &str) -> Option<&PriceSettings> {
+    /// The prices of a model at a provider, as they are written.
+    #[must_use]
+    pub fn get(&self, provider: &str, model: &str) -> Option<&PriceSettings> {
         self.0.get(&(provider.to_owned(), model.to_owned()))
+    }
+
+    /// The price of a model at a provider, and the one in a batch where there is one.
+    #[must_use]
+    pub fn price(&self, provider: &str, model: &str) -> Option<(Price, Option<Price>)> {
+        let written = self.get(provider, model)?;
+        // each row was checked when the table was read
+        let batch = written.check_batch("price", written.batch_output_per_million.is_some());
+        Some((written.check("price", Capabilities::default()).ok()?, batch.ok().flatten()))
     }
 }
 
