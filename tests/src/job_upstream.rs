@@ -29,6 +29,9 @@ use tokio::task::JoinSet;
 
 use answers::{cancel, find, list};
 
+/// Versions of Anthropic's API that its SDKs ask for.
+const ANTHROPIC_VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
+
 /// What it does beside what a healthy provider does.
 #[derive(Debug, Clone, Default)]
 pub struct Script {
@@ -260,12 +263,15 @@ impl State {
     /// Whether the key is shown as whoever's address it is wants it.
     fn knows(&self, path: &str, headers: &HeaderMap) -> bool {
         let shown = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let bearer = || shown("authorization").and_then(|shown| shown.strip_prefix("Bearer "));
         match path {
             _ if path.starts_with("/openai/") => shown("api-key") == Some(&self.key),
             _ if path.starts_with("/v1/messages/") => {
-                shown("x-api-key") == Some(&self.key) && shown("anthropic-version") == Some("2023-06-01")
+                let version =
+                    shown("anthropic-version").is_some_and(|version| ANTHROPIC_VERSIONS.contains(&version));
+                version && shown("x-api-key").or_else(bearer) == Some(&self.key)
             }
-            _ => shown("authorization").and_then(|shown| shown.strip_prefix("Bearer ")) == Some(&self.key),
+            _ => bearer() == Some(&self.key),
         }
     }
 

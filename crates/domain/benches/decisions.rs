@@ -119,6 +119,7 @@ fn live() -> Live {
         cooling: HashMap::new(),
         outstanding: (0..DEPLOYMENTS).step_by(5).map(|number| (seen(number), 3)).collect(),
         speeds: Arc::new((0..DEPLOYMENTS).step_by(2).map(|number| (seen(number), speed)).collect()),
+        siblings: Arc::new(HashMap::from([(Tier::RemoteApi, HashMap::from([(deployment(0).model, speed)]))])),
     }
 }
 

@@ -7,74 +7,19 @@
 //! Invariant: while every call costs at most what was reserved for it, spent and reserved together never exceed a machine's part
 //! of any budget.
 
+mod scope;
 mod seen;
 
 use std::collections::BTreeMap;
 
 use crate::{routing::BudgetLeft, simulation::Share, units::Money};
 
+pub use scope::Scope;
 pub use seen::{Origin, Seen};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long a reservation that ran out is remembered, so that a late event corrects its charge.
 const REMEMBERED_MS: u64 = 2 * DAY_MS;
-
-/// Whose spending a budget bounds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// Everybody's.
-    All,
-    /// What goes to this provider.
-    Provider(String),
-    /// What this agent asks for.
-    Agent(String),
-    /// What is asked for with this virtual key.
-    Key(String),
-}
-
-impl std::fmt::Display for Scope {
-    /// As it stands in the configuration: `all`, `provider:openai`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Provider(name) => write!(f, "provider:{name}"),
-            Self::Agent(name) => write!(f, "agent:{name}"),
-            Self::Key(id) => write!(f, "key:{id}"),
-        }
-    }
-}
-
-impl Scope {
-    fn covers(&self, spender: &Spender) -> bool {
-        match self {
-            Self::Key(id) => spender.key == *id,
-            _ => self.covers_call(&spender.provider, &spender.agent),
-        }
-    }
-
-    /// Of its text form; `None` for anything else.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        match text.split_once(':') {
-            None => (text == "all").then_some(Self::All),
-            Some(("provider", name)) => Some(Self::Provider(name.to_owned())),
-            Some(("agent", name)) => Some(Self::Agent(name.to_owned())),
-            Some(("key", id)) => Some(Self::Key(id.to_owned())),
-            Some(_) => None,
-        }
-    }
-
-    /// Whether it covers what `agent` asks of `provider`, whatever key it shows; empty = not known.
-    #[must_use]
-    pub fn covers_call(&self, provider: &str, agent: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Provider(name) => provider == name,
-            Self::Agent(name) => agent == name,
-            Self::Key(_) => false,
-        }
-    }
-}
 
 /// When a budget starts anew, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

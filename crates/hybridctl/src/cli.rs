@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use crate::output::Output;
 use crate::target::Target;
 use crate::{
-    agents, ask, audio, budgets, cost, explain, flags, jobs, keys, mode, models, permissions, plan, schema, status,
-    tether, up, usage,
+    agents, ask, audio, budgets, cost, explain, flags, jobs, keys, mode, models, permissions, plan, schema,
+    status, tether, up, usage,
 };
 
 /// Start Hybrid LLM, ask it, and see what it decided, has and cost

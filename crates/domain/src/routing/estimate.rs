@@ -130,7 +130,8 @@ impl<'a> Estimator<'a> {
     fn latency(&self, deployment: &Deployment, node: Option<&NodeLoad>) -> Latency {
         let usual = usual(deployment.tier, self.usage.input);
         let speed = if self.live.speeds.is_empty() { None } else { self.live.speeds.get(&deployment.id) };
-        let speed = speed.copied().unwrap_or(usual);
+        let sibling = || self.live.siblings.get(&deployment.tier)?.get(&deployment.model);
+        let speed = speed.or_else(sibling).copied().unwrap_or(usual);
         let tokens_ms = speed.token_us.saturating_mul(self.usage.output.get()) / 1_000;
         let service_ms = speed.start_ms.saturating_add(tokens_ms);
         let busy =

@@ -2,9 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use super::Tier;
 use crate::{
     budget::Scope,
-    id::DeploymentId,
+    id::{DeploymentId, ModelName},
     units::{Bytes, Money, Tokens},
 };
 
@@ -54,6 +55,9 @@ pub struct Live {
     pub outstanding: HashMap<DeploymentId, u32>,
     /// How quick they were.
     pub speeds: Arc<HashMap<DeploymentId, Speed>>,
+    /// How quick deployments of a model were on a tier, for those of which nothing was seen yet: else one that answered once
+    /// would hide a cheaper one for good.
+    pub siblings: Arc<HashMap<Tier, HashMap<ModelName, Speed>>>,
 }
 
 /// How quick a deployment was, averaged with more weight on what was last.

@@ -67,7 +67,7 @@ enum Ended {
 impl Coordinator {
     pub(super) async fn attempt(&self, step: &Try<'_>, caller: &Caller) -> Result<v1::FinishReason, Failure> {
         let deployment = &step.candidate.deployment;
-        let outstanding = self.live.enter(&deployment.id);
+        let outstanding = self.live.enter(deployment);
         let mut progress = Progress {
             began: Instant::now(),
             first_token: None,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use wire::permission::User;
 
 use super::*;
+use crate::admission::{VirtualKeys, Visitor};
 
 const MACHINE: &str = "mainpc";
 /// Where the cloud's executor listens.
@@ -54,8 +55,9 @@ impl World {
                 silence: Duration::from_secs(20),
                 attempts: 3,
                 output_when_budgeted: 16,
+                last_word: Duration::from_secs(1),
             },
-            keys: Keys::load(&[]).unwrap(),
+            gate: Gate::new(&[], false, VirtualKeys::default(), Clock::system()).unwrap(),
             requests: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(1)),
             load,
@@ -120,7 +122,7 @@ fn asked(privacy: v1::Privacy) -> Asked {
     let mut request = question("a secret of the house");
     request.request_id = format!("request-{}", privacy.as_str_name());
     request.profile = Some(v1::TaskProfile { privacy: privacy.into(), ..Default::default() });
-    Asked::new(Method::Generate(request), "nats", Instant::now()).unwrap()
+    Asked::new(Method::Generate(request), "nats", Instant::now(), Visitor::Anyone).unwrap()
 }
 
 #[tokio::test]
