@@ -271,7 +271,8 @@ fn nothing_left(facts: &Facts<'_>, rejected: &[Rejection]) -> Fault {
     let may_recover = rejected.iter().any(|rejection| {
         matches!(rejection.reason, RejectReason::Down(_) | RejectReason::Cooldown(_) | RejectReason::Flag(_))
     });
-    if let (Some(context), false) = (context.max(), may_recover) {
+    let spent = rejected.iter().any(|rejection| matches!(rejection.reason, RejectReason::Budget(_)));
+    if let (Some(context), false) = (context.max(), may_recover || spent) {
         let message = format!(
             "the prompt has about {} tokens, the largest context allowed here holds {context}",
             facts.input
@@ -290,7 +291,6 @@ fn nothing_left(facts: &Facts<'_>, rejected: &[Rejection]) -> Fault {
     let unable =
         |reason: &RejectReason| matches!(reason, RejectReason::ModelMismatch | RejectReason::Capability(_));
     let lacks = rejected.iter().any(|rejection| matches!(rejection.reason, RejectReason::Capability(_)));
-    let spent = rejected.iter().any(|rejection| matches!(rejection.reason, RejectReason::Budget(_)));
     let (code, retryable) = if lacks && rejected.iter().all(|rejection| unable(&rejection.reason)) {
         (Code::Unsupported, false)
     } else if spent && !may_recover {
