@@ -112,7 +112,8 @@ python_packages() {
   cmp -s "$wanted" "$venv/requirements.txt" && return 0
   rm -rf "$venv"
   python3 -m venv "$venv"
-  "$venv/bin/python" -m pip install -q --disable-pip-version-check --only-binary :all: -r "$wanted"
+  # nkeys is published as source only: one file of Python
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check --only-binary :all: --no-binary nkeys -r "$wanted"
   cp "$wanted" "$venv/requirements.txt"
   say "installed the tests' Python packages into .tools/venv"
 }

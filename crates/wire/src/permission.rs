@@ -1,6 +1,7 @@
 //! Who may publish and subscribe to what: the one table from which every nats-server's users are rendered.
 //!
-//! Invariants: whoever is not named here gets nothing; nobody but the coordinator publishes requests to executors, and no
+//! Invariants: whoever is not named here gets nothing; nobody but the coordinator publishes requests to executors
+//! (a pool hands on to its own machine's engines), and no
 //! executor of the owner's machines and none of the cloud's can hear the other's; [`User::CoordinatorPrivate`] has no right to
 //! anything that leaves the owner's machines, whatever the coordinator decides. Nobody may change or delete a stream, and a key
 //! of the control bucket is written only by whom it belongs to. Rights are spelled out instead of `allow_responses`, which the
@@ -274,7 +275,7 @@ impl Table<'_> {
         ]);
         self.publish([subject::BudgetAlerts.name(prefix)]);
         // registrations too: it takes back those of the dead
-        self.writes_keys(&["route.*", "flag.*", "budget.*", "alias.*", "key.*", "reg.*.*"]);
+        self.writes_keys(&["route.*", "flag.>", "budget.*", "alias.*", "key.*", "reg.*.*"]);
         self.reads_stream(USAGE_STREAM);
         self.creates_stream(USAGE_STREAM);
         self.answers(&[User::Coordinator, User::Caller]);
@@ -296,8 +297,15 @@ impl Table<'_> {
     fn pool(&mut self) {
         self.executor(Plane::Local);
         self.answers(&[User::CoordinatorPrivate]);
-        self.publish([subject::LeaseCall(self.machine.clone()).name(self.prefix)]);
-        self.subscribe([format!("{}.v1.model.{}", self.prefix, self.machine)]);
+        // what came for a cold model is handed on to its engine
+        self.publish([
+            subject::LeaseCall(self.machine.clone()).name(self.prefix),
+            execute(self.prefix, Plane::Local, Some(self.machine)),
+        ]);
+        self.subscribe([
+            format!("{}.v1.model.{}", self.prefix, self.machine),
+            subject::heartbeats_of(self.prefix, self.machine, service::VRAM_OPTIMIZER),
+        ]);
     }
 
     fn operator(&mut self) {
