@@ -4,8 +4,10 @@
 //! a function, and carries out the outcome. Values are checked when they are made, so that the functions need not doubt them.
 
 pub mod budget;
+pub mod cache;
 pub mod classification;
 pub mod complexity;
+pub mod consensus;
 pub mod energy;
 pub mod fault;
 pub mod id;
@@ -13,6 +15,7 @@ pub mod inference;
 pub mod key;
 pub mod lifecycle;
 pub mod pricing;
+pub mod quality;
 pub mod resilience;
 pub mod routing;
 pub mod simulation;
